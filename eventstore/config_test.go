@@ -1,0 +1,202 @@
+package eventstore_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/eventstore/storetest"
+)
+
+func TestConfigValidate(t *testing.T) {
+	good := storetest.Config("LEDGER_2018", 1)
+	if err := good.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string]func(*eventstore.Config){
+		"stream name":       func(c *eventstore.Config) { c.Stream = "" },
+		"without spaces":    func(c *eventstore.Config) { c.Stream = "Laba servisa kustība" },
+		"wildcards and":     func(c *eventstore.Config) { c.Stream = "LEDGER/../2018" },
+		"no subjects":       func(c *eventstore.Config) { c.Subjects = nil },
+		"empty token":       func(c *eventstore.Config) { c.Subjects = []string{"ledger..voter"} },
+		"only at the end":   func(c *eventstore.Config) { c.Subjects = []string{"ledger.>.voter"} },
+		"control":           func(c *eventstore.Config) { c.Control = "" },
+		"has a wildcard":    func(c *eventstore.Config) { c.Control = "LEDGER_2018.*" },
+		"not among":         func(c *eventstore.Config) { c.Control = "cits.temats" },
+		"2 replicas":        func(c *eventstore.Config) { c.Replicas = 2 },
+		"0 replicas":        func(c *eventstore.Config) { c.Replicas = 0 },
+		"a queue of -1":     func(c *eventstore.Config) { c.MaxPending = -1 },
+		"at most 255":       func(c *eventstore.Config) { c.Subjects = []string{strings.Repeat("ā", 128)} },
+		"control character": func(c *eventstore.Config) { c.Subjects = []string{"a\r\nb"} },
+		"not UTF-8":         func(c *eventstore.Config) { c.Subjects = []string{"a\xffb"} },
+	} {
+		c := good
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error with %q", err, want)
+		}
+	}
+}
+
+func TestCreateListOpen(t *testing.T) {
+	ctx := t.Context()
+	s := storetest.NewServer(t)
+	nc := s.Connect(t)
+	config := storetest.Config("LEDGER_2018", 1)
+	if _, err := eventstore.Open(ctx, nc, config); !errors.Is(err, eventstore.ErrNotFound) {
+		t.Errorf("open before creation: %v", err)
+	}
+	if err := eventstore.Create(ctx, nc, config); err != nil {
+		t.Fatal(err)
+	}
+	if err := eventstore.Create(ctx, nc, config); !errors.Is(err, eventstore.ErrExists) {
+		t.Errorf("the same creation again: %v", err)
+	}
+	other := storetest.Config("LEDGER_2018", 1)
+	other.Subjects = append(other.Subjects, "LEDGER_2018.cits")
+	if err := eventstore.Create(ctx, nc, other); !errors.Is(err, eventstore.ErrExists) {
+		t.Errorf("another creation under the name: %v", err)
+	}
+	for _, stream := range []string{"LEDGER_2019", "QUEUE"} {
+		if err := eventstore.Create(ctx, nc, storetest.Config(stream, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err := eventstore.List(ctx, nc, "LEDGER_")
+	if want := []string{"LEDGER_2018", "LEDGER_2019"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("list: %q, %v", names, err)
+	}
+	buffering, err := nats.Connect(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer buffering.Close()
+	if _, err := eventstore.Open(ctx, buffering, config); err == nil || !strings.Contains(err.Error(), "ConnectOptions") {
+		t.Errorf("open on a connection with a reconnect buffer: %v", err)
+	}
+	if err := eventstore.Create(ctx, nc, storetest.Config("LEDGER_3", 3)); err == nil {
+		t.Error("three replicas on one server were created")
+	}
+}
+
+func TestInfo(t *testing.T) {
+	nc := storetest.NewServer(t).Connect(t)
+	config := storetest.Config("LEDGER_info", 1)
+	if err := eventstore.Create(t.Context(), nc, config); err != nil {
+		t.Fatal(err)
+	}
+	ledger := open(t, nc, config)
+	for i := range 3 {
+		if _, err := ledger.Append(t.Context(), storetest.Event(storetest.Subject(config.Stream, i)), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := ledger.Info(t.Context())
+	if err != nil || info.First != 1 || info.Last != 3 || info.Messages != 3 || info.Subjects != 3 || info.Replicas != 1 || info.Bytes == 0 || info.Created.IsZero() {
+		t.Errorf("info: %+v, %v", info, err)
+	}
+}
+
+// TestCheckConfig changes what an administrator could change and expects to
+// read about each change, and about nothing else.
+func TestCheckConfig(t *testing.T) {
+	ctx := t.Context()
+	nc := storetest.NewServer(t).Connect(t)
+	config := storetest.Config("LEDGER_check", 1)
+	if err := eventstore.Create(ctx, nc, config); err != nil {
+		t.Fatal(err)
+	}
+	ledger := open(t, nc, config)
+	if found, err := ledger.CheckConfig(ctx); err != nil || found != nil {
+		t.Fatalf("a new ledger: %v, %v", found, err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(ctx, config.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	original := stream.CachedInfo().Config
+	for field, change := range map[string]func(*jetstream.StreamConfig){
+		"max_age":              func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour },
+		"max_msgs":             func(c *jetstream.StreamConfig) { c.MaxMsgs = 1000 },
+		"max_bytes":            func(c *jetstream.StreamConfig) { c.MaxBytes = 1 << 20 },
+		"max_msgs_per_subject": func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1 },
+		"max_msg_size":         func(c *jetstream.StreamConfig) { c.MaxMsgSize = 100 },
+		"discard":              func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld },
+		"allow_direct":         func(c *jetstream.StreamConfig) { c.AllowDirect = false },
+		"allow_atomic":         func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false },
+		"no_ack":               func(c *jetstream.StreamConfig) { c.NoAck = true; c.AllowAtomicPublish = false },
+		"subjects":             func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[:1] },
+		"description":          func(c *jetstream.StreamConfig) { c.Description = "Kampaņa" },
+		"duplicate_window":     func(c *jetstream.StreamConfig) { c.Duplicates = time.Second },
+		"republish":            func(c *jetstream.StreamConfig) { c.RePublish = &jetstream.RePublish{Destination: "noklausīties.>"} },
+		"metadata":             func(c *jetstream.StreamConfig) { c.Metadata = map[string]string{"īpašnieks": "kāds"} },
+		"consumer_limits":      func(c *jetstream.StreamConfig) { c.ConsumerLimits.MaxAckPending = 7 },
+	} {
+		changed := original
+		change(&changed)
+		if _, err := js.UpdateStream(ctx, changed); err != nil {
+			t.Errorf("%s: %v", field, err)
+			continue
+		}
+		found, err := ledger.CheckConfig(ctx)
+		if err != nil || !slices.ContainsFunc(found, func(d eventstore.Deviation) bool { return d.Field == field }) {
+			t.Errorf("%s was changed: %v, %v", field, found, err)
+		}
+		for _, d := range found {
+			if d.Want == d.Have || d.Risk == "" || !strings.Contains(d.String(), d.Field) {
+				t.Errorf("%s was changed: an empty deviation %+v", field, d)
+			}
+		}
+		if len(found) > 2 {
+			t.Errorf("%s was changed: more than that is reported: %v", field, found)
+		}
+		if _, err := js.UpdateStream(ctx, original); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found, err := ledger.CheckConfig(ctx); err != nil || found != nil {
+		t.Errorf("changed back: %v, %v", found, err)
+	}
+}
+
+// TestASealedLedger says at once that nothing more can be recorded.
+func TestASealedLedger(t *testing.T) {
+	ctx := t.Context()
+	nc := storetest.NewServer(t).Connect(t)
+	config := storetest.Config("LEDGER_sealed", 1)
+	if err := eventstore.Create(ctx, nc, config); err != nil {
+		t.Fatal(err)
+	}
+	ledger := open(t, nc, config)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(ctx, config.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := stream.CachedInfo().Config
+	sealed.Sealed = true
+	if _, err := js.UpdateStream(ctx, sealed); err != nil {
+		t.Fatal(err)
+	}
+	_, err = ledger.Append(ctx, storetest.Event(storetest.Subject(config.Stream, 1)), 0)
+	if !errors.Is(err, eventstore.ErrUnavailable) || !strings.Contains(err.Error(), "sealed") {
+		t.Errorf("append: %v", err)
+	}
+	found, err := ledger.CheckConfig(ctx)
+	if err != nil || !slices.ContainsFunc(found, func(d eventstore.Deviation) bool { return d.Field == "sealed" }) {
+		t.Errorf("check: %v, %v", found, err)
+	}
+}

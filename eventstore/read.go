@@ -1,0 +1,308 @@
+package eventstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// historyPageEvents is how much of a history one request asks for.
+const historyPageEvents = 256
+
+// getRequest is the body of JetStream's direct and leader reads.
+type getRequest struct {
+	Sequence  uint64   `json:"seq,omitempty"`
+	Next      string   `json:"next_by_subj,omitempty"`
+	Last      string   `json:"last_by_subj,omitempty"`
+	MultiLast []string `json:"multi_last,omitempty"`
+	Batch     int      `json:"batch,omitempty"`
+	NoHeaders bool     `json:"no_hdr,omitempty"` // direct reads need them
+}
+
+func (r getRequest) encode() ([]byte, error) { return json.Marshal(r) }
+
+// History returns the events of a subject above the sequence after, in order.
+// The subject may hold wildcards.
+//
+// A history read from any replica may lack its newest events, but never one
+// in the middle.
+func (l *Ledger) History(ctx context.Context, subject string, after uint64, read Read) ([]Recorded, error) {
+	if err := l.readable(subject); err != nil {
+		return nil, err
+	}
+	var events []Recorded
+	err := l.retryRead(ctx, func(ctx context.Context) error {
+		for more := true; more; {
+			page, pending, err := l.historyPage(ctx, subject, after)
+			if err != nil {
+				return err
+			}
+			if len(page) > 0 {
+				after = page[len(page)-1].Sequence
+				events = append(events, page...)
+			}
+			more = pending && len(page) > 0
+		}
+		if read == AnyReplica {
+			return nil
+		}
+		// What a replica has is true; only what it lacks needs the leader.
+		for {
+			next, ok, err := l.firstAfter(ctx, subject, after)
+			if err != nil || !ok {
+				return err
+			}
+			after = next.Sequence
+			events = append(events, next)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ledger %s: history of %s: %w", l.config.Stream, subject, err)
+	}
+	return events, nil
+}
+
+// Last returns the last event of a subject, which may hold wildcards, and false
+// when there is none.
+func (l *Ledger) Last(ctx context.Context, subject string, read Read) (Recorded, bool, error) {
+	if err := l.readable(subject); err != nil {
+		return Recorded{}, false, err
+	}
+	var (
+		event Recorded
+		found bool
+	)
+	err := l.retryRead(ctx, func(ctx context.Context) (err error) {
+		if read == Leader {
+			event, found, err = l.leaderGet(ctx, getRequest{Last: subject})
+			return err
+		}
+		var events []Recorded
+		events, _, err = l.directGet(ctx, getRequest{Last: subject}, 1)
+		if found = len(events) > 0; found {
+			event = events[0]
+		}
+		return err
+	})
+	if err != nil {
+		return Recorded{}, false, fmt.Errorf("ledger %s: last event of %s: %w", l.config.Stream, subject, err)
+	}
+	return event, found, nil
+}
+
+func (l *Ledger) readable(subject string) error {
+	if l.ctx.Err() != nil {
+		return fmt.Errorf("ledger %s: %w", l.config.Stream, ErrClosed)
+	}
+	if err := validateFilter(subject); err != nil {
+		return fmt.Errorf("ledger %s: %w", l.config.Stream, err)
+	}
+	return nil
+}
+
+// retryRead repeats a read while nobody answers: a new leader is elected in
+// seconds. It ends with ctx, with the ledger or after retryLimit.
+func (l *Ledger) retryRead(ctx context.Context, read func(context.Context) error) error {
+	ctx, stop := l.within(ctx)
+	defer stop()
+	giveUp := time.Now().Add(retryLimit)
+	for try := 0; ; try++ {
+		err := read(ctx)
+		if err == nil || !transient(err) {
+			return err
+		}
+		if time.Now().After(giveUp) {
+			return reachable(err)
+		}
+		if cause := pause(ctx, try); cause != nil {
+			return fmt.Errorf("%w: %w: %w", ErrUnavailable, cause, err)
+		}
+	}
+}
+
+// transient reports whether the same request may be answered a little later.
+func transient(err error) bool {
+	return errors.Is(err, nats.ErrNoResponders) ||
+		errors.Is(err, nats.ErrReconnectBufExceeded) ||
+		errors.Is(err, errConnectionLost) ||
+		errors.Is(err, errNoAnswer) ||
+		errors.Is(err, errIncompleteAnswer) ||
+		errors.Is(err, errNotYetThere) ||
+		hasCode(err, codeTemporarilyUnavailable)
+}
+
+// reachable says ErrUnavailable where nobody answered, beside the reason.
+func reachable(err error) error {
+	if transient(err) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrTimeout) ||
+		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, jetstream.ErrJetStreamNotEnabled) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}
+
+// historyPage reads one page from any replica and says whether more was there.
+func (l *Ledger) historyPage(ctx context.Context, subject string, after uint64) ([]Recorded, bool, error) {
+	return l.directGet(ctx, getRequest{Sequence: after + 1, Next: subject, Batch: historyPageEvents}, historyPageEvents)
+}
+
+// lastOfMany returns the last sequence of each of the subjects that has one,
+// as any replica knows it. The server takes at most 1024 subjects, which is
+// more than a batch has. It says nothing about subjects that are missing in
+// the answer: the replica may be behind, or the answer may have grown too long.
+func (l *Ledger) lastOfMany(ctx context.Context, subjects []string) (map[string]uint64, error) {
+	events, _, err := l.directGet(ctx, getRequest{MultiLast: subjects}, len(subjects))
+	if err != nil {
+		return nil, err
+	}
+	last := make(map[string]uint64, len(events))
+	for _, e := range events {
+		last[e.Subject] = e.Sequence
+	}
+	return last, nil
+}
+
+// firstAfter asks the leader for the first event of a subject above a
+// sequence.
+func (l *Ledger) firstAfter(ctx context.Context, subject string, after uint64) (Recorded, bool, error) {
+	return l.leaderGet(ctx, getRequest{Sequence: after + 1, Next: subject})
+}
+
+// leaderGet asks the stream's leader. The client library's own get would ask
+// any replica, because the stream allows direct reads.
+func (l *Ledger) leaderGet(ctx context.Context, get getRequest) (Recorded, bool, error) {
+	get.NoHeaders = true
+	body, err := get.encode()
+	if err != nil {
+		return Recorded{}, false, err
+	}
+	msg, err := l.wire.request(ctx, l.leaderGetSubject, body)
+	if err != nil {
+		return Recorded{}, false, err
+	}
+	var resp struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *struct {
+			Subject  string    `json:"subject"`
+			Sequence uint64    `json:"seq"`
+			Data     []byte    `json:"data"`
+			Time     time.Time `json:"time"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(msg.Data, &resp); err != nil {
+		return Recorded{}, false, fmt.Errorf("the leader's answer: %w", err)
+	}
+	switch {
+	case resp.Error != nil && resp.Error.ErrorCode == codeNoMessage:
+		return Recorded{}, false, nil
+	case resp.Error != nil && resp.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound:
+		return Recorded{}, false, fmt.Errorf("%w: %w", ErrNotFound, resp.Error)
+	case resp.Error != nil:
+		return Recorded{}, false, resp.Error
+	case resp.Message == nil:
+		return Recorded{}, false, errIncompleteAnswer
+	}
+	m := resp.Message
+	return Recorded{Message{m.Subject, m.Data}, m.Sequence, m.Time}, true, nil
+}
+
+// errIncompleteAnswer says that a part of an answer did not arrive.
+var errIncompleteAnswer = errors.New("the server's answer is incomplete")
+
+// directGet asks any replica and collects at most max events. The flag says
+// that the server had more.
+func (l *Ledger) directGet(ctx context.Context, get getRequest, max int) ([]Recorded, bool, error) {
+	body, err := get.encode()
+	if err != nil {
+		return nil, false, err
+	}
+	e := l.wire.exchange(max + 1) // the events and the mark at the end
+	defer e.end()
+	if err := l.wire.nc.PublishRequest(l.directGetSubject, e.replyTo(0), body); err != nil {
+		return nil, false, err
+	}
+	many := get.Batch > 0 || len(get.MultiLast) > 0
+	var events []Recorded
+	var last uint64
+	for {
+		a, err := e.next(ctx)
+		if err != nil {
+			return nil, false, err
+		}
+		if !isEvent(a.msg) {
+			more, err := endOfDirect(a.msg, last)
+			return events, more, err
+		}
+		event, previous, err := parseDirect(a.msg)
+		if err != nil {
+			return nil, false, err
+		}
+		if many && previous != last {
+			return nil, false, errIncompleteAnswer
+		}
+		last = event.Sequence
+		events = append(events, event)
+		if !many {
+			return events, false, nil
+		}
+	}
+}
+
+// isEvent tells an event from the server's status messages. It goes by the
+// header that the server adds to each event, because a status may be imitated
+// by a header that was stored with an event.
+func isEvent(msg *nats.Msg) bool { return len(msg.Header["Nats-Sequence"]) > 0 }
+
+// endOfDirect judges the status message that ends a direct read whose last
+// event was at sequence last, and says whether the server had more.
+func endOfDirect(msg *nats.Msg, last uint64) (more bool, err error) {
+	switch status := serverHeader(msg, "Status"); status {
+	case "404":
+		return false, nil
+	case "204":
+		if serverHeader(msg, "Nats-Last-Sequence") != strconv.FormatUint(last, 10) {
+			return false, errIncompleteAnswer
+		}
+		return serverHeader(msg, "Nats-Num-Pending") != "0", nil
+	case "503":
+		return false, nats.ErrNoResponders
+	default:
+		return false, fmt.Errorf("direct read: status %s %s", status, serverHeader(msg, "Description"))
+	}
+}
+
+// serverHeader returns the last value of a header. The server appends its own
+// headers to those that were stored with the event, which may imitate them.
+func serverHeader(msg *nats.Msg, key string) string {
+	values := msg.Header[key]
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+// parseDirect reads one event of a direct read and the sequence of the one
+// that was sent before it.
+func parseDirect(msg *nats.Msg) (Recorded, uint64, error) {
+	sequence, err := strconv.ParseUint(serverHeader(msg, "Nats-Sequence"), 10, 64)
+	if err != nil {
+		return Recorded{}, 0, fmt.Errorf("direct read: %w", err)
+	}
+	var previous uint64
+	if s := serverHeader(msg, "Nats-Last-Sequence"); s != "" {
+		if previous, err = strconv.ParseUint(s, 10, 64); err != nil {
+			return Recorded{}, 0, fmt.Errorf("direct read: %w", err)
+		}
+	}
+	stored, err := time.Parse(time.RFC3339Nano, serverHeader(msg, "Nats-Time-Stamp"))
+	if err != nil {
+		return Recorded{}, 0, fmt.Errorf("direct read: %w", err)
+	}
+	return Recorded{Message{serverHeader(msg, "Nats-Subject"), msg.Data}, sequence, stored}, previous, nil
+}

@@ -1,0 +1,261 @@
+package eventstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/eventstore/storetest"
+)
+
+// damaged is a ledger whose stream somebody made without its protections, with
+// ten events.
+func damaged(t *testing.T) (*eventstore.Ledger, jetstream.Stream, *nats.Conn) {
+	t.Helper()
+	nc := storetest.NewServer(t).Connect(t)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := storetest.Config("LEDGER_damaged", 1)
+	stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: config.Stream, Subjects: config.Subjects, AllowDirect: true, AllowAtomicPublish: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledger := open(t, nc, config)
+	for i := range 10 {
+		if _, err := ledger.Append(t.Context(), storetest.Event(storetest.Subject(config.Stream, i)), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ledger, stream, nc
+}
+
+func TestReplayNamesWhatIsMissing(t *testing.T) {
+	for name, test := range map[string]struct {
+		damage func(context.Context, jetstream.Stream) error
+		want   string
+		before int // events that are handed over first
+	}{
+		"in the middle": {func(ctx context.Context, s jetstream.Stream) error { return s.DeleteMsg(ctx, 5) }, "sequence 5 is missing, sequence 6", 4},
+		"at the begin": {func(ctx context.Context, s jetstream.Stream) error {
+			return s.Purge(ctx, jetstream.WithPurgeSequence(4))
+		}, "sequence 1 is missing, sequence 4", 0},
+		"at the end": {func(ctx context.Context, s jetstream.Stream) error { return s.DeleteMsg(ctx, 10) }, "sequence 10 is missing, nothing", 9},
+		"everything": {func(ctx context.Context, s jetstream.Stream) error { return s.Purge(ctx) }, "sequence 1 is missing, nothing", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ledger, stream, _ := damaged(t)
+			if err := test.damage(t.Context(), stream); err != nil {
+				t.Fatal(err)
+			}
+			seen := 0
+			err := ledger.Replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error {
+				seen += len(batch)
+				return nil
+			})
+			if !errors.Is(err, eventstore.ErrCorrupt) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("replay: %v, want %q", err, test.want)
+			}
+			if seen != test.before {
+				t.Errorf("%d events were handed over, want %d", seen, test.before)
+			}
+		})
+	}
+}
+
+// TestHeadersAreNotBelieved: whoever may publish may store headers that look
+// like those of the server. A reader must not fall for them.
+func TestHeadersAreNotBelieved(t *testing.T) {
+	ledger, _, nc := damaged(t)
+	subject := storetest.Subject("LEDGER_damaged", 77)
+	for i := range 3 {
+		m := nats.NewMsg(subject)
+		m.Data = fmt.Appendf(nil, "viltots %d", i)
+		for header, value := range map[string]string{
+			"Nats-Sequence": "3", "Nats-Subject": "cits.temats", "Nats-Last-Sequence": "0", "Nats-Num-Pending": "0",
+			"Nats-Time-Stamp": "2018-12-01T00:00:00Z", "Status": "404", "Description": "No Results", "Nats-Stream": "CITS",
+		} {
+			m.Header.Set(header, value)
+		}
+		if _, err := nc.RequestMsg(m, 10*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, read := range []eventstore.Read{eventstore.AnyReplica, eventstore.Leader} {
+		history, err := ledger.History(t.Context(), subject, 0, read)
+		if err != nil || len(history) != 3 {
+			t.Fatalf("history: %+v, %v", history, err)
+		}
+		for i, e := range history {
+			if e.Sequence != uint64(11+i) || e.Subject != subject || string(e.Data) != fmt.Sprintf("viltots %d", i) || time.Since(e.Time) > time.Hour {
+				t.Errorf("history[%d]: %+v", i, e)
+			}
+		}
+		last, found, err := ledger.Last(t.Context(), subject, read)
+		if err != nil || !found || last.Sequence != 13 {
+			t.Errorf("last: %+v, %v, %v", last, found, err)
+		}
+	}
+	count := 0
+	err := ledger.Replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error {
+		count += len(batch)
+		return nil
+	})
+	if err != nil || count != 13 {
+		t.Errorf("replay: %d events, %v", count, err)
+	}
+}
+
+// TestFollow hands over what is there and then what comes, at once.
+func TestFollow(t *testing.T) {
+	ledger, _, _ := damaged(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	sequences := make(chan uint64, 100)
+	ended := make(chan error)
+	go func() {
+		ended <- ledger.Follow(ctx, 8, func(batch []eventstore.Recorded) error {
+			for _, e := range batch {
+				sequences <- e.Sequence
+			}
+			return nil
+		})
+	}()
+	for want := uint64(8); want <= 10; want++ {
+		if got := <-sequences; got != want {
+			t.Fatalf("sequence %d, want %d", got, want)
+		}
+	}
+	for i := range 20 {
+		a, err := ledger.Append(t.Context(), storetest.Event(storetest.Subject("LEDGER_damaged", 100+i)), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := <-sequences; got != a.Sequence {
+			t.Fatalf("sequence %d, want %d", got, a.Sequence)
+		}
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("follow: %v", err)
+	}
+}
+
+// TestFollowEndsWithTheLedger, and when the stream is deleted.
+func TestFollowEnds(t *testing.T) {
+	t.Run("with the ledger", func(t *testing.T) {
+		ledger, _, _ := damaged(t)
+		err := ledger.Follow(t.Context(), 1, func([]eventstore.Recorded) error {
+			go ledger.Close(context.Background())
+			return nil
+		})
+		if !errors.Is(err, eventstore.ErrClosed) {
+			t.Errorf("follow: %v", err)
+		}
+	})
+	t.Run("with the stream", func(t *testing.T) {
+		ledger, _, nc := damaged(t)
+		js, err := jetstream.New(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var once sync.Once
+		err = ledger.Follow(t.Context(), 1, func([]eventstore.Recorded) (err error) {
+			once.Do(func() { err = js.DeleteStream(t.Context(), "LEDGER_damaged") })
+			return err
+		})
+		if !errors.Is(err, eventstore.ErrNotFound) {
+			t.Errorf("follow: %v", err)
+		}
+	})
+}
+
+// TestReplayLeavesNoConsumer: a reader that has ended must not count against
+// the limits of the account.
+func TestReplayLeavesNoConsumer(t *testing.T) {
+	ledger, stream, _ := damaged(t)
+	for range 5 {
+		if err := ledger.Replay(t.Context(), 1, 0, func([]eventstore.Recorded) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The server deletes a consumer some time after it was told to.
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		info, err := stream.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.State.Consumers == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d consumers are left", info.State.Consumers)
+		}
+	}
+}
+
+// TestFollowIsRefused: what trying again does not change is an error, not a
+// reader that waits for ever.
+func TestFollowIsRefused(t *testing.T) {
+	nothing := func([]eventstore.Recorded) error { return nil }
+	t.Run("by the limit of consumers", func(t *testing.T) {
+		t.Parallel()
+		nc := storetest.NewServer(t).Connect(t)
+		ledger := ledgerWith(t, nc, func(c *jetstream.StreamConfig) { c.MaxConsumers = 1 })
+		js, err := jetstream.New(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.CreateConsumer(t.Context(), "LEDGER_plain", jetstream.ConsumerConfig{Durable: "vienīgais"}); err != nil {
+			t.Fatal(err)
+		}
+		var api *jetstream.APIError
+		if err := ledger.Follow(t.Context(), 1, nothing); !errors.As(err, &api) || api.ErrorCode != jetstream.JSErrCodeMaximumConsumersLimit {
+			t.Errorf("follow: %v", err)
+		}
+	})
+	for _, denied := range []string{"$JS.API.CONSUMER.CREATE.>", "$JS.API.CONSUMER.MSG.NEXT.>"} {
+		t.Run("by permissions for "+denied, func(t *testing.T) {
+			t.Parallel() // the server's silence takes seconds to notice
+			s := storetest.NewServer(t, func(o *server.Options) {
+				o.Users = []*server.User{{Username: "lasītājs", Password: "parole", Permissions: &server.Permissions{
+					Publish: &server.SubjectPermission{Deny: []string{denied}}}}}
+			})
+			ledger := ledgerWith(t, s.Connect(t, nats.UserInfo("lasītājs", "parole")), func(*jetstream.StreamConfig) {})
+			if err := ledger.Follow(t.Context(), 1, nothing); !errors.Is(err, nats.ErrPermissionViolation) {
+				t.Errorf("follow: %v", err)
+			}
+		})
+	}
+}
+
+// ledgerWith opens a ledger with one event on a stream of its own.
+func ledgerWith(t *testing.T, nc *nats.Conn, change func(*jetstream.StreamConfig)) *eventstore.Ledger {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := storetest.Config("LEDGER_plain", 1)
+	stream := jetstream.StreamConfig{Name: config.Stream, Subjects: config.Subjects, AllowDirect: true, AllowAtomicPublish: true}
+	change(&stream)
+	if _, err := js.CreateStream(t.Context(), stream); err != nil {
+		t.Fatal(err)
+	}
+	ledger := open(t, nc, config)
+	if _, err := ledger.Append(t.Context(), storetest.Event(storetest.Subject(config.Stream, 1)), 0); err != nil {
+		t.Fatal(err)
+	}
+	return ledger
+}
