@@ -1,0 +1,35 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// joinRunning joins the node that runs on the data directory. It never locks
+// the directory, so that it is in the way of no node that is about to start.
+func joinRunning(ctx context.Context, c Config) (*Node, error) {
+	waiting, stop := context.WithTimeout(ctx, joinTimeout)
+	defer stop()
+	tick := time.NewTicker(joinInterval)
+	defer tick.Stop()
+	for {
+		if _, err := readHolder(c.DataDir); err != nil {
+			return nil, fmt.Errorf("%w: no node runs on %s: start one with `paldies dev`, or name servers with --nats-url", ErrUnavailable, c.DataDir)
+		}
+		n, err := join(waiting, c)
+		var soon *notYetError
+		if !errors.As(err, &soon) {
+			return n, err
+		}
+		select {
+		case <-tick.C:
+		case <-waiting.Done():
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			return nil, soon.err
+		}
+	}
+}
