@@ -1,0 +1,237 @@
+// Package audit checks a campaign's ledger from its first event on, without
+// trusting who wrote it: every rule again, every count again.
+//
+// It imports the core only, never intake or the dashboard. Its recount is
+// written apart from domain.Tally, in the plainest way: votes are kept by
+// ballot and counted at the end.
+//
+// What is honest although it looks odd is listed and not held against anyone:
+// votes that were under way while the campaign was closed lie above the close
+// and count for nothing; a vote may be recorded just after a withdrawal or a
+// merge that its intake had not heard of, and counts. Only the times that
+// events state can tell such a vote from one that was slipped in later, so
+// these times are held against each other: from the next event on, nobody can
+// go back in time by more than clocks may differ.
+//
+// A forgery is held against the event that is forged. Ballots are therefore
+// kept as intake sees them, forged votes included: what intake honestly
+// decides on top of a forgery is no second mismatch.
+//
+// What an audit of the events alone cannot see: a voter whom somebody
+// invented, a retraction that the voter never sent, an event that never
+// arrived, and a ledger that was rewritten as a whole.
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"sakipaldies.lv/ledger/domain"
+	"sakipaldies.lv/ledger/eventstore"
+)
+
+// maxRace is how far the times of two events may contradict their order, as a
+// duration. The clocks of two intakes may differ by domain.MaxClockSkew, and an
+// append may take the better part of a minute while a new leader is elected.
+const maxRace = domain.MaxClockSkew + time.Minute
+
+// ErrNotOpened says that a campaign's ledger has no event at all, so that there
+// is nothing to check.
+var ErrNotOpened = errors.New("it was not opened: its ledger has no event; run the same `paldies campaign open` again")
+
+// Ledger is what an audit reads; *eventstore.Ledger is one. Replay gives every
+// event once, in order, and fails on a gap.
+type Ledger interface {
+	Replay(ctx context.Context, from, to uint64, fn func([]eventstore.Recorded) error) error
+}
+
+// Verify replays a ledger from its first event and checks everything. Whatever
+// is wrong with its content is in the report. Errors are ErrNotOpened and
+// faults of the ledger's service. Progress, when not nil, is called with the
+// events seen so far.
+func Verify(ctx context.Context, campaign string, l Ledger, codec *domain.Codec, progress func(events uint64)) (*Report, error) {
+	a := newAuditor(campaign, codec)
+	err := l.Replay(ctx, 1, 0, func(batch []eventstore.Recorded) error {
+		for _, rec := range batch {
+			if err := a.event(rec); err != nil {
+				return err
+			}
+		}
+		if progress != nil {
+			progress(a.last)
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errStop):
+	case errors.Is(err, eventstore.ErrCorrupt):
+		a.mismatch(CheckOrder, a.last+1, "%v", err)
+		a.stopped = true
+	case err != nil:
+		return nil, fmt.Errorf("campaign %s: replay: %w", campaign, err)
+	case a.last == 0:
+		return nil, fmt.Errorf("campaign %s: %w", campaign, ErrNotOpened)
+	}
+	a.recount()
+	return a.report(), nil
+}
+
+// errStop ends an audit that cannot go on: what follows an event that cannot
+// be read has no meaning.
+var errStop = errors.New("the audit cannot go on")
+
+// moment is an event and when it was recorded.
+type moment struct {
+	sequence uint64
+	at       time.Time
+}
+
+// ending is what made votes for a specialist impossible.
+type ending struct {
+	moment
+	how string // "was withdrawn", for example
+}
+
+type auditor struct {
+	campaign string
+	codec    *domain.Codec
+	tally    *domain.Tally
+	ballots  map[domain.Pseudonym]*ballot
+	last     uint64
+	latest   moment // the event with the highest time so far
+
+	closed    moment            // campaign.closed
+	archived  uint64            // sequence of campaign.archived, or 0
+	certified map[uint64]bool   // sequences of results.certified
+	ended     map[string]ending // by specialist: why votes for that id ended
+	merged    map[string]moment // by canonical specialist: the last merge into it
+
+	found   map[string][]Mismatch // by check
+	stopped bool                  // events are left that were not checked
+	void    []Mismatch
+	raced   []Mismatch
+}
+
+func newAuditor(campaign string, codec *domain.Codec) *auditor {
+	return &auditor{campaign: campaign, codec: codec, tally: new(domain.Tally),
+		ballots:   make(map[domain.Pseudonym]*ballot),
+		certified: make(map[uint64]bool),
+		ended:     make(map[string]ending),
+		merged:    make(map[string]moment),
+		found:     make(map[string][]Mismatch)}
+}
+
+func (a *auditor) mismatch(check string, sequence uint64, format string, args ...any) {
+	a.found[check] = append(a.found[check], Mismatch{Sequence: sequence, Text: fmt.Sprintf(format, args...)})
+}
+
+// stop is a mismatch behind which nothing can be checked.
+func (a *auditor) stop(check string, sequence uint64, text string) error {
+	a.mismatch(check, sequence, "%s; nothing behind it could be checked", text)
+	a.stopped = true
+	return errStop
+}
+
+// event folds one event and checks it. The register is then as of the event
+// itself, which for voters' events is the same as before them.
+func (a *auditor) event(rec eventstore.Recorded) error {
+	if rec.Sequence != a.last+1 {
+		a.mismatch(CheckOrder, rec.Sequence, "it follows event %d", a.last)
+	}
+	a.last = rec.Sequence
+	e, err := a.codec.Decode(rec.Data)
+	if err != nil {
+		return a.stop(CheckEvents, rec.Sequence, err.Error())
+	}
+	if want := domain.Subject(e); e.Campaign != a.campaign || rec.Subject != want {
+		a.mismatch(CheckSubjects, rec.Sequence, "it is on %s and belongs on %s", rec.Subject, want)
+	}
+	a.inTime(rec.Sequence, e.Time)
+	if _, err := a.tally.Apply(rec.Sequence, e); err != nil {
+		// A mismatch names its event already.
+		return a.stop(CheckLife, rec.Sequence, strings.TrimPrefix(err.Error(), fmt.Sprintf("event %d: ", rec.Sequence)))
+	}
+	if a.archived != 0 {
+		a.mismatch(CheckLife, rec.Sequence, "nothing can follow event %d, which archived the campaign", a.archived)
+	}
+	a.rules(rec.Sequence, e)
+	return nil
+}
+
+// rules checks what the fold of an event does not.
+func (a *auditor) rules(sequence uint64, e domain.Event) {
+	switch d := e.Data.(type) {
+	case domain.VoteCast:
+		a.vote(sequence, e, d)
+	case domain.VoteRetracted:
+		a.retraction(sequence, e, d)
+	case domain.VoteAnnulled:
+		a.annulment(sequence, e, d)
+	case domain.SpecialistWithdrawn:
+		a.end(d.Specialist, ending{moment{sequence, e.Time}, "was withdrawn"})
+	case domain.SpecialistMerged:
+		a.end(d.Specialist, ending{moment{sequence, e.Time}, "was merged into " + d.Into})
+		a.merged[a.tally.Register().Canonical(d.Into)] = moment{sequence, e.Time}
+	case domain.CampaignClosed:
+		a.closed = moment{sequence, e.Time}
+	case domain.CampaignArchived:
+		a.archived = sequence
+	case domain.ResultsCertified:
+		a.certification(sequence, d)
+	case domain.ResultsPublished:
+		if !a.certified[d.Certified] {
+			a.mismatch(CheckLife, sequence, "it publishes event %d, which certifies nothing", d.Certified)
+		}
+	}
+}
+
+// inTime checks when an event was recorded.
+func (a *auditor) inTime(sequence uint64, at time.Time) {
+	if at.After(a.latest.at) {
+		a.latest = moment{sequence, at}
+		return
+	}
+	if at.Add(maxRace).Before(a.latest.at) {
+		a.mismatch(CheckTime, sequence, "recorded at %s, long before event %d, which lies below it and was recorded at %s",
+			domain.FormatTime(at), a.latest.sequence, domain.FormatTime(a.latest.at))
+	}
+}
+
+// end remembers when votes for a specialist first became impossible.
+func (a *auditor) end(specialist string, e ending) {
+	if _, ended := a.ended[specialist]; !ended {
+		a.ended[specialist] = e
+	}
+}
+
+func (a *auditor) certification(sequence uint64, d domain.ResultsCertified) {
+	if d.Sequence >= sequence {
+		a.mismatch(CheckLife, sequence, "it certifies the results as of event %d, which does not lie below it", d.Sequence)
+	}
+	if d.Supersedes != 0 && !a.certified[d.Supersedes] {
+		a.mismatch(CheckLife, sequence, "it supersedes event %d, which certifies nothing", d.Supersedes)
+	}
+	a.certified[sequence] = true
+}
+
+func (a *auditor) report() *Report {
+	r := &Report{Campaign: a.campaign, Status: a.tally.Register().Campaign().Status, Events: a.last,
+		Ballots: len(a.ballots), Votes: a.tally.Votes(), Voters: a.tally.Voters(), AsOf: a.tally.AsOf(),
+		Void: a.void, Raced: a.raced, tally: a.tally}
+	for _, c := range checklist {
+		c.Mismatches = a.found[c.Name]
+		switch {
+		case len(c.Mismatches) > 0:
+			c.Status = Failed
+		case a.stopped || c.Name == CheckStream:
+			c.Status = NotChecked
+		default:
+			c.Status = Passed
+		}
+		r.Checks = append(r.Checks, c)
+	}
+	return r
+}

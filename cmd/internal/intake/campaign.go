@@ -1,0 +1,107 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"sakipaldies.lv/ledger/domain"
+	"sakipaldies.lv/ledger/eventstore"
+)
+
+// ErrCampaignExists says that a campaign was opened before.
+var ErrCampaignExists = errors.New("the campaign exists already")
+
+// OpenCampaign records the first event of a new ledger.
+func OpenCampaign(ctx context.Context, l Ledger, campaign string, d domain.CampaignOpened, now time.Time) (Receipt, error) {
+	if err := domain.ValidateCampaignID(campaign); err != nil {
+		return Receipt{}, &InvalidError{err}
+	}
+	receipt, err := record(ctx, l, newEvent(campaign, d, now), 0)
+	if errors.Is(err, eventstore.ErrConflict) {
+		return Receipt{}, fmt.Errorf("campaign %s: %w", campaign, ErrCampaignExists)
+	}
+	return receipt, err
+}
+
+// CheckOpening says what is wrong with a campaign before anything is made for
+// it. The id of its key is not looked at.
+func CheckOpening(campaign string, d domain.CampaignOpened, now time.Time) error {
+	d.KeyID = domain.PseudonymKey{}.ID() // stands for a key that is not made yet
+	if _, err := domain.Encode(newEvent(campaign, d, now)); err != nil {
+		return &InvalidError{err}
+	}
+	return nil
+}
+
+// newEvent is an event that no submission stands behind.
+func newEvent(campaign string, d domain.Payload, now time.Time) domain.Event {
+	return domain.Event{ID: uuid.Must(uuid.NewV7()), Campaign: campaign, Time: domain.Timestamp(now), Data: d}
+}
+
+// record appends an event that is not a voter's.
+func record(ctx context.Context, l Ledger, e domain.Event, expected uint64) (Receipt, error) {
+	data, err := domain.Encode(e)
+	if err != nil {
+		return Receipt{}, &InvalidError{err}
+	}
+	appended, err := l.Append(ctx, eventstore.Message{Subject: domain.Subject(e), Data: data}, expected)
+	if err != nil {
+		return Receipt{}, fmt.Errorf("campaign %s: %w", e.Campaign, err)
+	}
+	return Receipt{Campaign: e.Campaign, Sequence: appended.Sequence, EventID: e.ID, RecordedAt: e.Time}, nil
+}
+
+// Amend loosens the campaign's rules.
+func (in *Intake) Amend(ctx context.Context, a domain.CampaignAmended) (Receipt, error) {
+	return in.administer(ctx, func(r *domain.Register) (domain.Payload, uint64, error) {
+		return a, r.Campaign().Control, r.Campaign().CheckAmendment(a)
+	})
+}
+
+// Close ends recording. From the sequence of its receipt on, voters' events
+// count for nothing. A campaign that is closed already is answered with that
+// close.
+func (in *Intake) Close(ctx context.Context, reason string) (Receipt, error) {
+	return in.administer(ctx, func(r *domain.Register) (domain.Payload, uint64, error) {
+		if c := r.Campaign(); c.Status != domain.StatusOpen {
+			return nil, c.ClosedAt, nil
+		}
+		return domain.CampaignClosed{Reason: reason}, r.Campaign().Control, nil
+	})
+}
+
+// administer decides and records an event of the campaign or of a specialist.
+// The decision is a payload with the last sequence of its subject, or, when
+// nothing is left to do, no payload and the sequence that did it.
+func (in *Intake) administer(ctx context.Context, decide func(*domain.Register) (domain.Payload, uint64, error)) (Receipt, error) {
+	for attempt := range maxAttempts {
+		if err := in.register.refresh(ctx); err != nil {
+			return Receipt{}, err
+		}
+		d, sequence, err := decide(in.Register())
+		if invalid := (*InvalidError)(nil); errors.As(err, &invalid) {
+			return Receipt{}, err
+		}
+		if err != nil {
+			return Receipt{}, &NotAllowedError{err}
+		}
+		if d == nil {
+			return Receipt{Campaign: in.cfg.Campaign, Sequence: sequence, Known: true}, nil
+		}
+		receipt, err := record(ctx, in.cfg.Ledger, newEvent(in.cfg.Campaign, d, in.cfg.Now()), sequence)
+		if err == nil {
+			return receipt, nil
+		}
+		if !errors.Is(err, eventstore.ErrConflict) {
+			return Receipt{}, err
+		}
+		if err := pause(ctx, attempt); err != nil {
+			return Receipt{}, err
+		}
+	}
+	return Receipt{}, fmt.Errorf("campaign %s: %w", in.cfg.Campaign, ErrContention)
+}
