@@ -1,0 +1,93 @@
+package projections_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"sakipaldies.lv/ledger/domain"
+	"sakipaldies.lv/ledger/projections"
+	"sakipaldies.lv/ledger/projections/projectiontest"
+)
+
+// foldFrom adds the events of a history above a sequence and takes the batch.
+func foldFrom(t *testing.T, f *projections.Fold, h *projectiontest.History, after uint64) *projections.Batch {
+	t.Helper()
+	codec := projectiontest.Codec(t)
+	for _, rec := range h.Events()[after:] {
+		e, err := codec.Decode(rec.Data)
+		check(t, err)
+		check(t, f.Add(projections.Event{Sequence: rec.Sequence, Event: e}, rec.Data))
+	}
+	return f.Take()
+}
+
+// TestBatch looks at what batches hold, key by key.
+func TestBatch(t *testing.T) {
+	h := projectiontest.NewHistory(t, "laba-servisa-kustiba-2018")
+	f := projections.NewFold(h.Campaign)
+	first := foldFrom(t, f, h, 0)
+	if first.From.Sequence != 0 || first.To.Sequence != 4 || first.Campaign == nil || len(first.Specialists) != 3 || len(first.Placements) != 3 ||
+		len(first.Totals)+len(first.Cells) != 0 || len(slices.Collect(first.Events)) != 4 {
+		t.Errorf("the first batch is %+v", first)
+	}
+
+	// s0 moves, moves back, and gets two votes at each place; one is withdrawn.
+	at, away := first.Specialists[0].Profile, domain.Profile{Name: "Zane Ģēģere", Institution: "Ūdensrožu reģistrs"}
+	voter := byte(0)
+	vote := func() {
+		voter++
+		h.Record(domain.VoteCast{Voter: domain.Pseudonym{0: voter}, Specialist: "s0", Channel: "web", Active: 1})
+	}
+	vote()                                                              // 5
+	h.Record(domain.SpecialistUpdated{Specialist: "s0", Profile: away}) // 6
+	vote()                                                              // 7
+	h.Record(domain.SpecialistUpdated{Specialist: "s0", Profile: at})   // 8
+	vote()                                                              // 9
+	h.Record(domain.VoteRetracted{Voter: domain.Pseudonym{0: 2}, Specialist: "s0", Channel: "web",
+		Vote: domain.VoteRef{Sequence: 7, Channel: "web", CastAt: h.Tally.AsOf()}})
+	second := foldFrom(t, f, h, first.To.Sequence)
+	place := domain.Affiliation{Institution: "Ūdensrožu reģistrs"}
+	if want := []projections.Placement{{Sequence: 6, Specialist: 2, Affiliation: place}}; !slices.Equal(second.Placements, want) {
+		t.Errorf("new placements are %+v, want %+v", second.Placements, want)
+	}
+	key := projections.CellKey{Hour: h.Tally.AsOf().Unix() / 3600, Placement: 2, Channel: 0}
+	if want := []projections.Cell{{CellKey: key, Votes: 2}}; !slices.Equal(second.Cells, want) || !key.Begin().Equal(h.Tally.AsOf()) {
+		t.Errorf("cells are %+v, want %+v", second.Cells, want)
+	}
+	if want := []projections.Total{{Specialist: 2, Votes: 2, Voters: 2}}; !slices.Equal(second.Totals, want) {
+		t.Errorf("totals are %+v, want %+v", second.Totals, want)
+	}
+	if !second.From.Same(first.To) || second.Campaign != nil || len(second.Specialists) != 1 || second.Votes != 2 || second.Voters != 2 || second.Void != 0 {
+		t.Errorf("the second batch is %+v", second)
+	}
+}
+
+// TestFoldRefuses what does not come next, and stays as it was.
+func TestFoldRefuses(t *testing.T) {
+	h := projectiontest.NewHistory(t, "laba-servisa-kustiba-2018")
+	f := projections.NewFold(h.Campaign)
+	foldFrom(t, f, h, 0)
+	events := h.Events()
+	e, err := projectiontest.Codec(t).Decode(events[1].Data)
+	check(t, err)
+	stranger := e
+	stranger.Campaign = "cita"
+	for says, e := range map[string]projections.Event{
+		"event 2 comes after event 4":    {Sequence: 2, Event: e},
+		"event 6 comes after event 4":    {Sequence: 6, Event: e},
+		"it belongs to campaign cita":    {Sequence: 5, Event: stranger},
+		"s0 is registered a second time": {Sequence: 5, Event: e},
+	} {
+		if err := f.Add(e, events[1].Data); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("the error is %v, want one that says %q", err, says)
+		}
+	}
+	if b := f.Take(); b.To.Sequence != 4 || !b.From.Same(b.To) {
+		t.Errorf("after the refusals the batch is %+v", b)
+	}
+	h.Record(domain.SpecialistWithdrawn{Specialist: "s0"})
+	if b := foldFrom(t, f, h, 4); b.To.Sequence != 5 {
+		t.Errorf("it goes on with %+v", b)
+	}
+}

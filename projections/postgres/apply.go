@@ -1,0 +1,185 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"sakipaldies.lv/ledger/domain"
+	"sakipaldies.lv/ledger/projections"
+)
+
+// model is the read model of one campaign.
+type model struct {
+	db       *DB
+	campaign string
+}
+
+// Model implements projections.Models.
+func (db *DB) Model(_ context.Context, campaign string) (projections.Model, error) {
+	return &model{db, campaign}, nil
+}
+
+// Position implements projections.Model.
+func (m *model) Position(ctx context.Context) (at projections.Position, err error) {
+	rows, err := m.db.pool.Query(ctx, `
+		select stream, identity, sequence, hash, recorded_at from positions where id = $1`, m.campaign)
+	if err == nil {
+		at, err = pgx.CollectExactlyOneRow(rows, scanPosition)
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return projections.Position{}, nil
+	}
+	return at, m.db.explain(err)
+}
+
+func scanPosition(row pgx.CollectableRow) (at projections.Position, err error) {
+	var identity, hash []byte
+	var recorded time.Time
+	err = row.Scan(&at.Stream, &identity, &at.Sequence, &hash, &recorded)
+	copy(at.Identity[:], identity)
+	copy(at.Hash[:], hash)
+	at.RecordedAt = recorded.UTC()
+	return at, err
+}
+
+// Apply implements projections.Model: one transaction that first moves the
+// position. Whoever else moves it waits for that row, and then finds that it
+// is no longer where their batch begins.
+func (m *model) Apply(ctx context.Context, b *projections.Batch) error {
+	err := pgx.BeginFunc(ctx, m.db.pool, func(tx pgx.Tx) error {
+		campaign, err := m.move(ctx, tx, b)
+		if err != nil {
+			return err
+		}
+		return tx.SendBatch(ctx, changes(campaign, b)).Close()
+	})
+	return m.db.explain(err)
+}
+
+// move sets the position, and returns the campaign's key.
+func (m *model) move(ctx context.Context, tx pgx.Tx, b *projections.Batch) (campaign int32, err error) {
+	from, to := b.From, b.To
+	if from.Sequence == 0 {
+		err = tx.QueryRow(ctx, `
+			insert into positions (id, stream, identity, sequence, hash, recorded_at, votes, voters, void)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+			on conflict (id) do nothing
+			returning campaign`,
+			m.campaign, to.Stream, to.Identity[:], to.Sequence, to.Hash[:], to.RecordedAt, b.Votes, b.Voters, b.Void).Scan(&campaign)
+	} else {
+		err = tx.QueryRow(ctx, `
+			update positions
+			set sequence = $5, hash = $6, recorded_at = $7, votes = votes + $8, voters = voters + $9, void = void + $10
+			where id = $1 and identity = $2 and sequence = $3 and hash = $4
+			returning campaign`,
+			m.campaign, from.Identity[:], from.Sequence, from.Hash[:], to.Sequence, to.Hash[:], to.RecordedAt, b.Votes, b.Voters, b.Void).Scan(&campaign)
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, fmt.Errorf("%w: the batch begins after event %d", projections.ErrMoved, from.Sequence)
+	}
+	return campaign, err
+}
+
+// changes are the statements that follow the move: one for each table that
+// changes, however many rows, all of them sent at once.
+func changes(campaign int32, b *projections.Batch) *pgx.Batch {
+	statements := new(pgx.Batch)
+	if b.Campaign != nil {
+		setCampaign(statements, campaign, b.Campaign)
+	}
+	if len(b.Specialists) > 0 {
+		setSpecialists(statements, campaign, b.Specialists)
+	}
+	if len(b.Placements) > 0 {
+		addPlacements(statements, campaign, b.Placements)
+	}
+	if len(b.Totals) > 0 {
+		addTotals(statements, campaign, b.Totals)
+	}
+	if len(b.Cells) > 0 {
+		addCells(statements, campaign, b.Cells)
+	}
+	return statements
+}
+
+func setCampaign(statements *pgx.Batch, campaign int32, c *domain.Campaign) {
+	statements.Queue(`
+		insert into campaigns (campaign, title, opens_at, closes_at, timezone, votes_per_voter, status, closed_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8)
+		on conflict (campaign) do update
+		set (title, opens_at, closes_at, timezone, votes_per_voter, status, closed_at)
+		  = (excluded.title, excluded.opens_at, excluded.closes_at, excluded.timezone,
+		     excluded.votes_per_voter, excluded.status, excluded.closed_at)`,
+		campaign, c.Title, c.OpensAt, c.ClosesAt, c.Timezone, c.VotesPerVoter, string(c.Status), c.ClosedAt)
+	names, identities := columns(c.Channels, func(ch domain.Channel) (string, string) { return ch.Name, string(ch.Identity) })
+	statements.Queue(`
+		insert into channels (campaign, channel, name, identity)
+		select $1, u.ordinal - 1, u.name, u.identity
+		from unnest($2::text[], $3::text[]) with ordinality u (name, identity, ordinal)
+		on conflict (campaign, channel) do nothing`,
+		campaign, names, identities)
+}
+
+func setSpecialists(statements *pgx.Batch, campaign int32, list []*domain.Specialist) {
+	keys, last := columns(list, func(s *domain.Specialist) (uint64, uint64) { return s.Registered, s.Last })
+	ids, names := columns(list, func(s *domain.Specialist) (string, string) { return s.ID, s.Name })
+	positions, institutions := columns(list, func(s *domain.Specialist) (string, string) { return s.Position, s.Institution })
+	branches, regions := columns(list, func(s *domain.Specialist) (string, string) { return s.Branch, s.Region })
+	withdrawn, merged := columns(list, func(s *domain.Specialist) (bool, string) { return s.Withdrawn, s.MergedInto })
+	statements.Queue(`
+		insert into specialists (campaign, specialist, id, name, "position", institution, branch, region, withdrawn, merged_into, last)
+		select $1, u.*
+		from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::boolean[], $10::text[], $11::bigint[]) u
+		on conflict (campaign, specialist) do update
+		set (name, "position", institution, branch, region, withdrawn, merged_into, last)
+		  = (excluded.name, excluded."position", excluded.institution, excluded.branch, excluded.region,
+		     excluded.withdrawn, excluded.merged_into, excluded.last)`,
+		campaign, keys, ids, names, positions, institutions, branches, regions, withdrawn, merged, last)
+}
+
+// addPlacements cannot meet a placement that is there: each has the sequence
+// of an event that was not folded before.
+func addPlacements(statements *pgx.Batch, campaign int32, list []projections.Placement) {
+	keys, specialists := columns(list, func(p projections.Placement) (uint64, uint64) { return p.Sequence, p.Specialist })
+	institutions, branches := columns(list, func(p projections.Placement) (string, string) { return p.Institution, p.Branch })
+	regions, _ := columns(list, func(p projections.Placement) (string, struct{}) { return p.Region, struct{}{} })
+	statements.Queue(`
+		insert into placements (campaign, placement, specialist, institution, branch, region)
+		select $1, u.* from unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[]) u`,
+		campaign, keys, specialists, institutions, branches, regions)
+}
+
+func addTotals(statements *pgx.Batch, campaign int32, list []projections.Total) {
+	specialists, _ := columns(list, func(t projections.Total) (uint64, struct{}) { return t.Specialist, struct{}{} })
+	votes, voters := columns(list, func(t projections.Total) (int64, int64) { return t.Votes, t.Voters })
+	statements.Queue(`
+		insert into totals (campaign, specialist, votes, voters)
+		select $1, u.* from unnest($2::bigint[], $3::bigint[], $4::bigint[]) u
+		on conflict (campaign, specialist) do update
+		set votes = totals.votes + excluded.votes, voters = totals.voters + excluded.voters`,
+		campaign, specialists, votes, voters)
+}
+
+func addCells(statements *pgx.Batch, campaign int32, list []projections.Cell) {
+	placements, votes := columns(list, func(c projections.Cell) (uint64, int64) { return c.Placement, c.Votes })
+	channels, hours := columns(list, func(c projections.Cell) (int, time.Time) { return c.Channel, c.Begin() })
+	statements.Queue(`
+		insert into cells (campaign, hour, placement, channel, votes)
+		select $1, u.* from unnest($2::timestamptz[], $3::bigint[], $4::smallint[], $5::bigint[]) u
+		on conflict (campaign, hour, placement, channel) do update
+		set votes = cells.votes + excluded.votes`,
+		campaign, hours, placements, channels, votes)
+}
+
+// columns are two of the columns of a list, as unnest wants them.
+func columns[T, A, B any](list []T, of func(T) (A, B)) ([]A, []B) {
+	as, bs := make([]A, len(list)), make([]B, len(list))
+	for i, row := range list {
+		as[i], bs[i] = of(row)
+	}
+	return as, bs
+}

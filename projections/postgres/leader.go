@@ -1,0 +1,177 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// leaderInterval is how often those who wait ask for the lock, and how
+	// often its holder sees that the connection still carries.
+	leaderInterval = 500 * time.Millisecond
+	// leaderTimeout bounds one answer of Postgres to them.
+	leaderTimeout = 3 * time.Second
+	// leaderKey is the first half of the lock's key; the second is the schema's.
+	leaderKey = 0x50616c64 // "Pald"
+)
+
+// errLeaderLost says that the connection that held the lock has gone.
+var errLeaderLost = errors.New("the leader's lock was lost")
+
+// Leader chooses who works of all that have the same schema of a database. It
+// holds a session advisory lock on a connection of its own: when the process
+// or the connection dies, Postgres frees it, and somebody else takes over.
+//
+// That the lock is lost may be noticed a moment late. Two may therefore work
+// at the same time; Apply is safe against that.
+type Leader struct {
+	db  *DB
+	log *slog.Logger
+
+	mu    sync.Mutex
+	state Leadership // guarded by mu
+}
+
+// Leadership is what a Leader is doing.
+type Leadership struct {
+	Leading bool      // this process works
+	Since   time.Time // since when it works, or waits
+	Err     error     // why it can neither work nor wait; it is tried again
+}
+
+// NewLeader does nothing until it is run.
+func (db *DB) NewLeader(log *slog.Logger) *Leader {
+	return &Leader{db: db, log: log, state: Leadership{Since: time.Now()}}
+}
+
+// State is what it is doing at the moment.
+func (l *Leader) State() Leadership {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state
+}
+
+// Run calls work whenever this process is the one that works, with a context
+// that ends when it no longer is. It waits for the others, and for Postgres,
+// until ctx ends, or until work returns before its context has ended: work's
+// error is then returned.
+func (l *Leader) Run(ctx context.Context, work func(context.Context) error) error {
+	for ctx.Err() == nil {
+		done, err := l.term(ctx, work)
+		if done {
+			return err
+		}
+		l.set(ctx, Leadership{Err: err})
+		pause(ctx)
+	}
+	return nil
+}
+
+// term waits for the lock and works while it is held. It is done when there
+// is nothing left to do; otherwise the connection was lost.
+func (l *Leader) term(ctx context.Context, work func(context.Context) error) (done bool, err error) {
+	if err := l.db.checkSchema(ctx); err != nil {
+		return false, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, l.db.connect) // has a time limit
+	if err != nil {
+		return false, l.db.explain(err)
+	}
+	defer closeConn(conn)
+	if err := l.wait(ctx, conn); err != nil {
+		return false, l.db.explain(err)
+	}
+	l.set(ctx, Leadership{Leading: true})
+	working, stop := context.WithCancelCause(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() { stop(watch(working, conn)) })
+	err = work(working)
+	cause := context.Cause(working)
+	stop(nil)
+	watcher.Wait()
+	if errors.Is(cause, errLeaderLost) {
+		return false, &Error{ErrUnavailable, errLeaderLost.Error() + ": another process may have taken over", cause}
+	}
+	return true, err
+}
+
+// wait asks for the lock until it is held.
+func (l *Leader) wait(ctx context.Context, conn *pgx.Conn) error {
+	for {
+		asking, stop := context.WithTimeout(ctx, leaderTimeout)
+		var held bool
+		err := conn.QueryRow(asking, `select pg_try_advisory_lock($1, hashtext($2))`, leaderKey, l.db.schema).Scan(&held)
+		stop()
+		if err != nil || held {
+			return err
+		}
+		l.set(ctx, Leadership{})
+		pause(ctx)
+	}
+}
+
+// set keeps the state, and logs it when it is another one.
+func (l *Leader) set(ctx context.Context, s Leadership) {
+	if ctx.Err() != nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := l.state
+	s.Since = before.Since
+	if s.Leading != before.Leading || (s.Err == nil) != (before.Err == nil) {
+		s.Since = time.Now()
+		switch {
+		case s.Err != nil:
+			l.log.WarnContext(ctx, "nobody can project here at the moment", "error", s.Err)
+		case s.Leading:
+			l.log.InfoContext(ctx, "this process projects")
+		default:
+			l.log.InfoContext(ctx, "another process projects; this one waits")
+		}
+	}
+	l.state = s
+}
+
+// watch returns when the connection no longer carries, or when ctx ends.
+func watch(ctx context.Context, conn *pgx.Conn) error {
+	tick := time.NewTicker(leaderInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		asking, stop := context.WithTimeout(ctx, leaderTimeout)
+		err := conn.Ping(asking)
+		stop()
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("%w: %w", errLeaderLost, err)
+		}
+	}
+}
+
+// closeConn has a time of its own, for it comes when the context has ended.
+func closeConn(conn *pgx.Conn) {
+	ctx, stop := context.WithTimeout(context.Background(), leaderTimeout)
+	defer stop()
+	_ = conn.Close(ctx) // it fails for a connection that was lost, which is closed too
+}
+
+// pause waits a little, at random, so that those who wait do not ask at once.
+func pause(ctx context.Context) {
+	timer := time.NewTimer(leaderInterval/2 + rand.N(leaderInterval))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

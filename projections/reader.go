@@ -1,0 +1,89 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"sakipaldies.lv/ledger/domain"
+)
+
+// ErrNoCampaign says that no event of a campaign is in the read models.
+var ErrNoCampaign = errors.New("the read model does not have campaign")
+
+// Reader is how results are read, from whatever holds the read models. It is
+// safe for concurrent use, and never waits for a projector.
+type Reader interface {
+	// Campaigns are the campaigns with at least one event, by their ids. They
+	// need not be as of one moment.
+	Campaigns(ctx context.Context) ([]Summary, error)
+	// Read gives fn the results of a campaign as of one position, however long
+	// it takes and however many questions it asks. Nothing of Results may be
+	// used after fn has returned; the error is that of fn, or ErrNoCampaign.
+	Read(ctx context.Context, campaign string, fn func(Results) error) error
+}
+
+// Results are the results of one campaign as of one position. They are equal
+// to those of a domain.Tally of the same events, order included. They are for
+// one goroutine.
+type Results interface {
+	Summary(ctx context.Context) (Summary, error)
+	// Standings are those of domain.Tally. The specialists have no history.
+	Standings(ctx context.Context) ([]domain.Standing, error)
+	// Groups are those of domain.Tally in the campaign's time zone.
+	Groups(ctx context.Context, by domain.GroupBy) ([]domain.Group, error)
+	// Cells are those of domain.Tally.
+	Cells(ctx context.Context) ([]domain.Cell, error)
+}
+
+// Summary is a campaign as of a position.
+type Summary struct {
+	Position Position
+	Campaign domain.Campaign // ID, Title, times, Timezone, Channels, VotesPerVoter, Status and ClosedAt
+	Votes    int64           // in force
+	Voters   int64           // distinct ones, as far as channels know them
+	Void     int64           // events of voters that count for nothing
+}
+
+// Location is the campaign's time zone.
+func (s Summary) Location() (*time.Location, error) {
+	location, err := time.LoadLocation(s.Campaign.Timezone)
+	if err != nil {
+		return nil, fmt.Errorf("campaign %s: %w", s.Campaign.ID, err)
+	}
+	return location, nil
+}
+
+// memoryResults are those of a Memory, whose mutex is held.
+type memoryResults struct{ *Memory }
+
+// read holds the mutex while fn reads.
+func (m *Memory) read(fn func(Results) error) error {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return fn(memoryResults{m})
+}
+
+func (r memoryResults) Summary(context.Context) (Summary, error) {
+	return Summary{Position: r.at, Campaign: *r.tally.Register().Campaign(),
+		Votes: r.tally.Votes(), Voters: r.tally.Voters(), Void: r.tally.Void()}, nil
+}
+
+func (r memoryResults) Standings(context.Context) ([]domain.Standing, error) {
+	return r.tally.Standings(), nil
+}
+
+func (r memoryResults) Groups(ctx context.Context, by domain.GroupBy) ([]domain.Group, error) {
+	summary, err := r.Summary(ctx)
+	if err != nil {
+		return nil, err
+	}
+	location, err := summary.Location()
+	if err != nil {
+		return nil, err
+	}
+	return r.tally.Groups(by, location)
+}
+
+func (r memoryResults) Cells(context.Context) ([]domain.Cell, error) { return r.tally.Cells(), nil }
