@@ -1,0 +1,31 @@
+# Every target needs only Go; its version is in go.mod.
+.PHONY: test race bench check build cross
+
+# What a newcomer runs, and CI too.
+test:
+	go test ./...
+	$(MAKE) race
+
+# The packages in which goroutines meet.
+race:
+	go test -race ./eventstore/... ./projections/... ./cmd/internal/intake/... ./cmd/internal/node/...
+
+# Ratios are measured within one run; nothing else should run meanwhile.
+bench:
+	go test -run '^$$' -bench . ./...
+
+# Format, vet and static checks; every benchmark once, so that none can rot.
+check:
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted:"; echo "$$unformatted"; exit 1; }
+	go mod verify
+	go vet ./...
+	go tool staticcheck ./...
+	go test -run '^$$' -bench . -benchtime 1x ./...
+
+build:
+	go build -o bin/paldies ./cmd/paldies
+
+# Other systems that auditors have.
+cross:
+	GOOS=windows GOARCH=amd64 go build -o /dev/null ./cmd/paldies
+	GOOS=darwin GOARCH=arm64 go build -o /dev/null ./cmd/paldies

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// importResult is what `vote import -o json` prints.
+type importResult struct {
+	Rows, Recorded, Known, Unreadable int
+	Refused                           map[string]int
+}
+
+func parseImport(t *testing.T, out string) importResult {
+	t.Helper()
+	var r importResult
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatalf("%v in %q", err, out)
+	}
+	return r
+}
+
+// column reads two columns of a CSV table into a map.
+func column(t *testing.T, table, key, value string) map[string]string {
+	t.Helper()
+	rows, err := csv.NewReader(strings.NewReader(table)).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := make(map[string]int)
+	for i, name := range rows[0] {
+		at[name] = i
+	}
+	m := make(map[string]string)
+	for _, row := range rows[1:] {
+		m[row[at[key]]] = row[at[value]]
+	}
+	return m
+}
+
+// assertExpected compares the results with the publisher's totals and verifies
+// the ledger.
+func (s ballotSet) assertExpected(t *testing.T, data string) {
+	t.Helper()
+	expected, err := os.ReadFile(filepath.Join(s.dir, "expected.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := column(t, string(expected), "specialist_id", "votes")
+	got := column(t, paldies(t, data, "results", "--campaign", s.name, "-o", "csv"), "specialist_id", "votes")
+	if len(got) < len(want) {
+		t.Errorf("%d specialists in the results, %d expected", len(got), len(want))
+	}
+	for id, votes := range got {
+		if w, ok := want[id]; votes != w && (ok || votes != "0") {
+			t.Errorf("specialist %s has %s votes, expected %q", id, votes, w)
+		}
+	}
+	for id := range want {
+		if _, ok := got[id]; !ok {
+			t.Errorf("specialist %s is missing in the results", id)
+		}
+	}
+	paldies(t, data, "audit", "verify", "--campaign", s.name)
+}
+
+// TestBallots counts every set of ballots: import, results, audit, and the
+// import again, which must recognise every row and refuse again what it
+// refused.
+func TestBallots(t *testing.T) {
+	for _, set := range ballotSets(t) {
+		t.Run(set.name, func(t *testing.T) {
+			data := t.TempDir()
+			set.open(t, data)
+			dry := parseImport(t, paldies(t, data, append(set.importArgs(), "--dry-run")...))
+			first := parseImport(t, paldies(t, data, set.importArgs()...))
+			if dry.Rows != first.Rows || dry.Recorded != first.Recorded || dry.Refused["already_voted"] != first.Refused["already_voted"] {
+				t.Errorf("the dry run said %+v, the import %+v", dry, first)
+			}
+			if n := first.Refused["already_voted"]; n != set.alreadyVoted || len(first.Refused) > 1 {
+				t.Errorf("already_voted is the answer %d times, expected %d; refusals: %v", n, set.alreadyVoted, first.Refused)
+			}
+			if first.Recorded+set.alreadyVoted != first.Rows || first.Known != 0 || first.Unreadable != 0 {
+				t.Errorf("import: %+v", first)
+			}
+			set.assertExpected(t, data)
+			again := parseImport(t, paldies(t, data, set.importArgs()...))
+			if again.Recorded != 0 || again.Known != first.Recorded || again.Refused["already_voted"] != set.alreadyVoted {
+				t.Errorf("the same import again: %+v, the first was %+v", again, first)
+			}
+		})
+	}
+}
+
+// TestTwoImportsAtOnce runs two imports of one file beside each other on one
+// node: together they are one import.
+func TestTwoImportsAtOnce(t *testing.T) {
+	sets := ballotSets(t)
+	set := sets[len(sets)-1] // the one with most repeats and retractions
+	data := t.TempDir()
+	set.open(t, data)
+	stop := startNode(t, data)
+	var results [2]importResult
+	var both sync.WaitGroup
+	for i := range results {
+		both.Go(func() { results[i] = parseImport(t, paldies(t, data, set.importArgs()...)) })
+	}
+	both.Wait()
+	for _, r := range results {
+		if r.Recorded+r.Known+set.alreadyVoted != r.Rows || r.Refused["already_voted"] != set.alreadyVoted {
+			t.Errorf("two imports at once: %+v", results)
+		}
+	}
+	if got, want := set.voterEvents(t, data), results[0].Rows-set.alreadyVoted; got != want {
+		t.Errorf("two imports at once left %d events of voters, one leaves %d", got, want)
+	}
+	set.assertExpected(t, data)
+	stop()
+}
+
+// voterEvents counts the events besides those of the campaign's opening and of
+// the specialists' registration.
+func (s ballotSet) voterEvents(t *testing.T, data string) int {
+	t.Helper()
+	var campaign struct{ Events, Specialists int }
+	if err := json.Unmarshal([]byte(paldies(t, data, "campaign", "show", s.name, "-o", "json")), &campaign); err != nil {
+		t.Fatal(err)
+	}
+	return campaign.Events - campaign.Specialists - 1
+}

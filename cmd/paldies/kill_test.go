@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bufio"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// startNode starts `paldies dev` and waits until it serves. The returned
+// function asks it to stop and waits for it.
+func startNode(t *testing.T, data string) (stop func()) {
+	t.Helper()
+	cmd := command(t.Context(), data, "dev", "--http", "127.0.0.1:0")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && !strings.Contains(lines.Text(), "http") {
+	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		for lines.Scan() {
+		}
+	}()
+	return func() {
+		t.Helper()
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+		<-drained
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("paldies dev: %v", err)
+		}
+	}
+}
+
+// kills is how often an import is killed.
+const kills = 50
+
+// TestKilledImport kills a real import with SIGKILL at random moments, each
+// time starting it again, and wants the totals of an undisturbed run.
+func TestKilledImport(t *testing.T) {
+	sets := ballotSets(t)
+	set := sets[slices.IndexFunc(sets, func(s ballotSet) bool { return s.alreadyVoted > 100 })]
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+
+	undisturbed := t.TempDir()
+	set.open(t, undisturbed)
+	start := time.Now()
+	want := parseImport(t, paldies(t, undisturbed, set.importArgs()...))
+	duration := time.Since(start)
+
+	data := t.TempDir()
+	set.open(t, data)
+	for i := range kills {
+		cmd := command(t.Context(), data, set.importArgs()...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// The moment is what is tested here, not what is waited for. It comes
+		// later from kill to kill, so that recording goes on until the last one.
+		moment := time.Duration(random.Int64N(2 * int64(duration) * int64(i+1) / kills))
+		kill := time.AfterFunc(moment, func() { cmd.Process.Kill() })
+		err := cmd.Wait()
+		kill.Stop()
+		if exit, ok := err.(*exec.ExitError); err != nil && (!ok || exit.ExitCode() != -1) {
+			t.Fatalf("an import after a kill: %v", err)
+		}
+	}
+	got := parseImport(t, paldies(t, data, set.importArgs()...))
+	if got.Recorded+got.Known != want.Recorded || got.Refused["already_voted"] != want.Refused["already_voted"] {
+		t.Errorf("after %d kills: %+v, undisturbed: %+v", kills, got, want)
+	}
+	set.assertExpected(t, data)
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// runMain makes the test binary behave as the program itself, so that tests
+// can start, interrupt and kill real processes without building it twice.
+const runMain = "PALDIES_TEST_RUN_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(runMain) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// command is a paldies process on a data directory.
+func command(ctx context.Context, data string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Env = append(os.Environ(), runMain+"=1", "PALDIES_DATA="+data)
+	return cmd
+}
+
+// paldies runs a command that must succeed and returns its standard output.
+func paldies(t *testing.T, data string, args ...string) string {
+	t.Helper()
+	out, errOut, code := try(t, data, args...)
+	if code != 0 {
+		t.Fatalf("paldies %s: exit code %d\n%s%s", strings.Join(args, " "), code, out, errOut)
+	}
+	return out
+}
+
+// try runs a command to its end, whatever that is.
+func try(t *testing.T, data string, args ...string) (out, errOut string, code int) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd := command(t.Context(), data, args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
+}
+
+// ballotSet is a folder of real ballots, or a generated one of the same shape.
+type ballotSet struct {
+	name          string
+	votesPerVoter int
+	alreadyVoted  int // how often this is the answer
+	dir           string
+}
+
+var realBallots = []ballotSet{
+	{name: "wroclaw-2019", votesPerVoter: 1},
+	{name: "wroclaw-2020", votesPerVoter: 1},
+	{name: "wroclaw-2021", votesPerVoter: 1},
+	{name: "krakow-2020", votesPerVoter: 3},
+	{name: "polis-15-per-hour-seattle", alreadyVoted: 41},
+	{name: "polis-football-concussions", alreadyVoted: 213},
+	{name: "polis-uberx", alreadyVoted: 317},
+	{name: "polis-austria-climate", alreadyVoted: 378},
+}
+
+// ballotDir is where real ballots lie beside a checkout;
+// PALDIES_TEST_BALLOTS names another folder.
+const ballotDir = "../../../shared/data"
+
+// ballotSets are the real ballots where they are, else generated ones.
+func ballotSets(t *testing.T) []ballotSet {
+	t.Helper()
+	root := os.Getenv("PALDIES_TEST_BALLOTS")
+	if root == "" {
+		root = ballotDir
+	}
+	if _, err := os.Stat(root); err != nil {
+		fmt.Printf("NOTE: no real ballots at %s; generated ones take their place\n", root)
+		return generateBallots(t)
+	}
+	sets := make([]ballotSet, len(realBallots))
+	for i, s := range realBallots {
+		s.dir = filepath.Join(root, s.name)
+		sets[i] = s
+	}
+	return sets
+}
+
+// open opens the set's campaign and registers its specialists.
+func (s ballotSet) open(t *testing.T, data string) {
+	t.Helper()
+	paldies(t, data, "campaign", "open", s.name, "--opens", "2010-01-01T00:00Z", "--closes", "2025-01-01T00:00Z",
+		"--votes-per-voter", fmt.Sprint(s.votesPerVoter))
+	paldies(t, data, "specialist", "import", "--campaign", s.name, filepath.Join(s.dir, "specialists.csv"))
+}
+
+func (s ballotSet) votes() string { return filepath.Join(s.dir, "votes.csv.gz") }
+
+// importArgs is the command that imports the set's votes.
+func (s ballotSet) importArgs() []string {
+	return []string{"vote", "import", "--campaign", s.name, "-o", "json", s.votes()}
+}
