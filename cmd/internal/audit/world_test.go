@@ -68,8 +68,8 @@ func (w *world) event(p domain.Payload) domain.Event {
 		Time: domain.Timestamp(w.clock), Data: p}
 }
 
-// append stores an event, whoever wrote it, and says whether its expectation
-// held.
+// append stores an event, whoever wrote it, and says whether it is new: another
+// one may have come first, or the very same.
 func (w *world) append(subject string, data []byte, expected uint64) (uint64, bool) {
 	w.t.Helper()
 	appended, err := w.ledger.Append(context.Background(), eventstore.Message{Subject: subject, Data: data}, expected)
@@ -78,6 +78,9 @@ func (w *world) append(subject string, data []byte, expected uint64) (uint64, bo
 	}
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	if appended.Sequence <= uint64(len(w.log)) {
+		return 0, false
 	}
 	w.last[subject] = appended.Sequence
 	e, _ := w.codec.Decode(data)
