@@ -162,7 +162,7 @@ func (r *Runner) discover(ctx context.Context, work *sync.WaitGroup) error {
 	for _, name := range names {
 		f := r.get(name)
 		if working, begun := f.begin(ctx); begun {
-			work.Go(func() { r.keep(working, f) })
+			work.Go(func() { r.keep(ctx, working, f) })
 			continue
 		}
 		f.look(ctx)
@@ -191,31 +191,32 @@ func (r *Runner) list() []*followed {
 	return list
 }
 
-// keep works on a campaign until the context ends or only a person can help.
-func (r *Runner) keep(ctx context.Context, f *followed) {
+// keep works on a campaign until the Runner's context ends or only a person can
+// help. The campaign's own context ends too when a look finds something wrong.
+func (r *Runner) keep(ctx, working context.Context, f *followed) {
 	defer f.end()
 	for try := 0; ; try++ {
 		before := f.position().Sequence
-		err := r.open(ctx, f)
+		err := r.open(working, f)
 		if err == nil {
-			err = r.projection(f, 0).run(ctx)
+			err = r.projection(f, 0).run(working)
 		}
 		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		if errors.Is(err, context.Canceled) {
 			return
+		}
+		if working.Err() != nil {
+			err = context.Cause(working)
 		}
 		if f.failed(err) {
 			r.log(ctx, f, err)
 		}
-		if ctx.Err() != nil || halting(err) {
+		if working.Err() != nil || halting(err) {
 			return
 		}
 		if f.position().Sequence > before {
 			try = 0
 		}
-		pause(ctx, try)
+		pause(working, try)
 	}
 }
 

@@ -37,11 +37,11 @@ func follow(t *testing.T, c projections.Campaigns) *following {
 	t.Helper()
 	f := &following{changed: make(chan struct{}), log: new(bytes.Buffer)}
 	f.Follower = projections.NewFollower(c, projectiontest.Codec(t), slog.New(slog.NewTextHandler(f.log, nil)))
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancelCause(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- f.Run(ctx, f.changed) }()
 	f.stop = sync.OnceValue(func() error {
-		cancel()
+		cancel(errors.New("a signal")) // that is why, and nothing to complain about
 		return <-ended
 	})
 	t.Cleanup(func() { _ = f.stop() }) // the test has looked at the error, or failed before
@@ -85,6 +85,9 @@ func TestFollowerFindsNewCampaigns(t *testing.T) {
 		t.Errorf("states %+v, %v", states, err)
 	}
 	check(t, f.stop())
+	if f.log.Len() > 0 {
+		t.Errorf("nothing was wrong, and the log says %s", f.log)
+	}
 	campaigns.Set("vecais", func(c *projectiontest.Campaign) {
 		if c.Closed != 1 {
 			t.Errorf("the ledger was closed %d times", c.Closed)

@@ -20,7 +20,7 @@ import (
 	"sakipaldies.lv/ledger/projections/projectiontest"
 )
 
-var benchVotes = flag.Int("votes", 100_000, "votes in BenchmarkProjection; 5000000 for the figures in the package's documentation")
+var benchVotes = flag.Int("votes", 100_000, "votes in BenchmarkProjection; the figures in the package comment are of 5000000")
 
 // empty begins anew.
 const empty = `truncate paldies.positions, paldies.campaigns, paldies.channels, paldies.specialists,

@@ -23,6 +23,18 @@
 // rows, and a row of cells takes 24 bytes where institution, branch, region
 // and specialist in full would take 150, twice with the index.
 //
+// Everything of a batch is one statement a table, with unnest. What limits the
+// speed is the insertion of new rows into cells, 3 µs each. Foreign keys took
+// a third of the whole and are not there; with the hour in front of the key,
+// the index grows at its end, and five million votes slow nothing down.
+//
+// Measured on 2 cores that also ran nats-server and PostgreSQL 15 with all its
+// safety, where nearly every vote is a new row (BenchmarkProjection with -votes
+// 5000000): 129,000 events/s, 0.52 of a bare ordered consumer (0.40 to 0.56 in
+// ten runs of smaller ledgers) and 68 times a projector with one event a
+// transaction. At 10,000 votes/s a vote is visible 3 ms after its
+// acknowledgement, 99 of 100 within 9 ms (BenchmarkVisible).
+//
 // Names are put into order by domain and not by ORDER BY, so that results come
 // in one order whatever holds them: ICU's lv-x-icu (CLDR 42) and Go's Latvian
 // collation (CLDR 23) agree on every text in Latvian letters, but ICU sorts y
