@@ -1,5 +1,5 @@
 # Every target needs only Go; its version is in go.mod.
-.PHONY: test race bench check build cross
+.PHONY: test race soak bench check build cross
 
 # What a newcomer runs, and CI too.
 test:
@@ -9,6 +9,12 @@ test:
 # The packages in which goroutines meet.
 race:
 	go test -race ./eventstore/... ./projections/... ./cmd/internal/intake/... ./cmd/internal/node/...
+
+# Nodes, projectors and Postgres are killed at random while votes come in; then
+# everything is counted.
+DURATION ?= 1h
+soak:
+	go test -run '^TestSoak$$' -v -timeout 0 ./cmd/paldies -soak $(DURATION)
 
 # Ratios are measured within one run; nothing else should run meanwhile.
 bench:

@@ -44,15 +44,15 @@ func column(t *testing.T, table, key, value string) map[string]string {
 }
 
 // assertExpected compares the results with the publisher's totals and verifies
-// the ledger.
-func (s ballotSet) assertExpected(t *testing.T, data string) {
+// the ledger. The options are for both commands.
+func (s ballotSet) assertExpected(t *testing.T, data string, options ...string) {
 	t.Helper()
 	expected, err := os.ReadFile(filepath.Join(s.dir, "expected.csv"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := column(t, string(expected), "specialist_id", "votes")
-	got := column(t, paldies(t, data, "results", "--campaign", s.name, "-o", "csv"), "specialist_id", "votes")
+	got := column(t, paldies(t, data, append([]string{"results", "--campaign", s.name, "-o", "csv"}, options...)...), "specialist_id", "votes")
 	if len(got) < len(want) {
 		t.Errorf("%d specialists in the results, %d expected", len(got), len(want))
 	}
@@ -66,7 +66,7 @@ func (s ballotSet) assertExpected(t *testing.T, data string) {
 			t.Errorf("specialist %s is missing in the results", id)
 		}
 	}
-	paldies(t, data, "audit", "verify", "--campaign", s.name)
+	paldies(t, data, append([]string{"audit", "verify", "--campaign", s.name}, options...)...)
 }
 
 // TestBallots counts every set of ballots: import, results, audit, and the

@@ -1,48 +1,21 @@
 package main
 
 import (
-	"bufio"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"slices"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
 
 // startNode starts `paldies dev` and waits until it serves. The returned
 // function asks it to stop and waits for it.
-func startNode(t *testing.T, data string) (stop func()) {
+func startNode(t *testing.T, data string, args ...string) (stop func()) {
 	t.Helper()
-	cmd := command(t.Context(), data, "dev", "--http", "127.0.0.1:0")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(out)
-	for lines.Scan() && !strings.Contains(lines.Text(), "http") {
-	}
-	drained := make(chan struct{})
-	go func() {
-		defer close(drained)
-		for lines.Scan() {
-		}
-	}()
+	node := startDaemon(t, data, append([]string{"dev", "--http", "127.0.0.1:0"}, args...)...)
 	return func() {
 		t.Helper()
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Error(err)
-		}
-		<-drained
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("paldies dev: %v", err)
-		}
+		node.stop(t)
 	}
 }
 

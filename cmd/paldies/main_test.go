@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"sakipaldies.lv/ledger/projections/postgres/pgtest"
 )
 
 // runMain makes the test binary behave as the program itself, so that tests
@@ -21,7 +23,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(pgtest.Main(m).Run())
 }
 
 // command is a paldies process on a data directory.

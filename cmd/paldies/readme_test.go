@@ -3,8 +3,11 @@ package main
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"sakipaldies.lv/ledger/projections/postgres/pgtest"
 )
 
 // variable is what differs between two runs of the same command.
@@ -57,12 +60,15 @@ func TestREADMEDemo(t *testing.T) {
 	}
 }
 
-// TestREADMECommands runs the commands of the section "Using it" on a set of
-// ballots.
+// TestREADMECommands runs the commands of the sections "Using it" and "Postgres
+// read model" on a set of ballots.
 func TestREADMECommands(t *testing.T) {
-	data, set := t.TempDir(), generateBallots(t)[1]
+	data, set, databaseURL := t.TempDir(), generateBallots(t)[1], pgtest.NewDatabase(t)
 	ran := 0
-	for _, line := range readmeBlocks(t)[2] {
+	for _, line := range slices.Concat(readmeBlocks(t)[2:4]...) {
+		if strings.HasPrefix(line, "$ export PALDIES_DATABASE_URL=") {
+			t.Setenv("PALDIES_DATABASE_URL", databaseURL)
+		}
 		args, ok := strings.CutPrefix(line, "$ bin/paldies ")
 		if !ok {
 			continue
@@ -77,7 +83,7 @@ func TestREADMECommands(t *testing.T) {
 		}
 		paldies(t, data, fields...)
 	}
-	if ran != 5 {
+	if ran != 10 {
 		t.Errorf("%d commands found in the README", ran)
 	}
 }

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is the longest that a test waits for something that should take a
+// moment.
+const patience = time.Minute
+
+// daemon is a paldies process that runs until somebody ends it.
+type daemon struct {
+	cmd    *exec.Cmd
+	banner map[string]string // what it said when it started, by the first word
+	ended  chan struct{}     // closed when the process has ended
+	err    error             // how it ended; after ended
+}
+
+// launch starts a process and returns when it says how to stop it. The context
+// kills it.
+func launch(ctx context.Context, data string, args ...string) (*daemon, error) {
+	cmd := command(ctx, data, args...)
+	cmd.Stderr = os.Stderr
+	if !testing.Verbose() {
+		cmd.Stderr = nil // It tells of every kill.
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	d := &daemon{cmd: cmd, banner: make(map[string]string), ended: make(chan struct{})}
+	lines := bufio.NewScanner(out)
+	for d.banner["stop"] == "" && lines.Scan() {
+		name, text, _ := strings.Cut(lines.Text(), " ")
+		d.banner[name] = strings.TrimSpace(text)
+	}
+	go func() {
+		defer close(d.ended)
+		_, _ = io.Copy(io.Discard, out)
+		d.err = cmd.Wait()
+	}()
+	if d.banner["stop"] == "" {
+		<-d.ended
+		return nil, fmt.Errorf("paldies %s has ended at once: %w", strings.Join(args[:1], " "), d.err)
+	}
+	return d, nil
+}
+
+// startDaemon starts a process that ends with the test at the latest.
+func startDaemon(t *testing.T, data string, args ...string) *daemon {
+	t.Helper()
+	d, err := launch(t.Context(), data, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.kill)
+	return d
+}
+
+// stop asks the process to end, which it must do in order.
+func (d *daemon) stop(t *testing.T) {
+	t.Helper()
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if <-d.ended; d.err != nil {
+		t.Errorf("%s: %v", strings.Join(d.cmd.Args[1:2], " "), d.err)
+	}
+}
+
+// kill ends the process with SIGKILL and waits for it.
+func (d *daemon) kill() {
+	_ = d.cmd.Process.Kill() // it may have ended before
+	<-d.ended
+}
+
+// projectorReport is what /readyz says of a projector.
+type projectorReport struct {
+	Ready     bool
+	State     string
+	Campaigns []projectedCampaign
+}
+
+type projectedCampaign struct {
+	Campaign      string
+	Position, Lag uint64
+}
+
+// projector asks a process what its projector does.
+func (d *daemon) projector(ctx context.Context) (projectorReport, error) {
+	base, _, _ := strings.Cut(d.banner["http"], "/livez")
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/readyz", nil)
+	if err != nil {
+		return projectorReport{}, err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return projectorReport{}, err
+	}
+	defer answer.Body.Close()
+	var body struct{ Projector projectorReport }
+	err = json.NewDecoder(answer.Body).Decode(&body)
+	return body.Projector, err
+}
+
+// eventually polls for what no signal tells.
+func eventually(t *testing.T, what string, is func() bool) (took time.Duration) {
+	t.Helper()
+	start := time.Now()
+	for !is() {
+		if time.Since(start) > patience {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return time.Since(start)
+}
+
+// exitOf is the exit code of a process, and -1 for one that was killed.
+func exitOf(err error) int {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	}
+	return -2
+}
