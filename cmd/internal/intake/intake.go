@@ -134,7 +134,7 @@ func New(ctx context.Context, cfg Config) (*Intake, error) {
 		cfg.Ballots = defaultBallots
 	}
 	in := &Intake{cfg: cfg}
-	in.register.source, in.register.turn = cfg, make(chan struct{}, 1)
+	in.register.source, in.register.refreshes, in.register.proofs = cfg, newShared(), newShared()
 	in.ballots.limit = cfg.Ballots
 	if err := in.register.refresh(ctx); err != nil {
 		return nil, err

@@ -22,10 +22,7 @@ type register struct {
 	// event below it is in the register.
 	fenced atomic.Uint64
 
-	begun atomic.Uint64 // number of refreshes begun
-	turn  chan struct{} // has room for one: who refreshes; guards the rest
-	last  uint64        // number of the last refresh that ended
-	err   error         // what came of it
+	refreshes, proofs shared
 }
 
 // registerState is what one refresh has read.
@@ -52,22 +49,37 @@ func (r *register) renew(ctx context.Context, now time.Time) error {
 // that, for a leader that was deposed answers too; only a register that reaches
 // control is proof.
 func (r *register) confirm(ctx context.Context, sequence, control uint64) error {
-	if sequence <= r.fenced.Load() || sequence >= firstDrySequence {
+	switch {
+	case sequence <= r.fenced.Load() || sequence >= firstDrySequence:
 		return nil
+	case control != 0:
+		return r.reach(ctx, sequence, control)
 	}
-	if control == 0 {
-		last, _, err := r.source.Ledger.Last(ctx, domain.AllSubjects(r.source.Campaign), eventstore.Leader)
-		if err != nil {
-			return err
-		}
-		if last.Sequence < sequence {
-			return fmt.Errorf("%w: its leader has not heard of event %d yet", eventstore.ErrUnavailable, sequence)
-		}
-		sequence = last.Sequence // proves all that lies below at once
-		if control, err = r.source.Ledger.Control(ctx, last.Subject, sequence); err != nil {
-			return err
-		}
+	if err := r.proofs.do(ctx, r.prove); err != nil {
+		return err
 	}
+	if sequence > r.fenced.Load() {
+		return fmt.Errorf("%w: its leader has not heard of event %d yet", eventstore.ErrUnavailable, sequence)
+	}
+	return nil
+}
+
+// prove confirms everything that is recorded now.
+func (r *register) prove(ctx context.Context) error {
+	last, _, err := r.source.Ledger.Last(ctx, domain.AllSubjects(r.source.Campaign), eventstore.Leader)
+	if err != nil {
+		return err
+	}
+	control, err := r.source.Ledger.Control(ctx, last.Subject, last.Sequence)
+	if err != nil {
+		return err
+	}
+	return r.reach(ctx, last.Sequence, control)
+}
+
+// reach brings the register to a control event that governs what is recorded at
+// sequence.
+func (r *register) reach(ctx context.Context, sequence, control uint64) error {
 	if r.current().Campaign().Control < control {
 		if err := r.refresh(ctx); err != nil {
 			return err
@@ -82,31 +94,16 @@ func (r *register) confirm(ctx context.Context, sequence, control uint64) error 
 	return nil
 }
 
-// refresh reads what is new from the leader. It returns after a refresh that
-// began after the call; who asks while one is under way shares the next, and
-// what comes of it.
+// refresh reads what is new from the leader.
 func (r *register) refresh(ctx context.Context) error {
-	asked := r.begun.Load()
-	select {
-	case r.turn <- struct{}{}:
-		defer func() { <-r.turn }()
-	case <-ctx.Done():
-		return fmt.Errorf("campaign %s: read the campaign: %w", r.source.Campaign, ctx.Err())
-	}
-	if r.last > asked {
-		return r.err
-	}
-	number := r.begun.Add(1)
-	next, err := r.read(ctx)
-	if err != nil {
-		err = fmt.Errorf("campaign %s: read the campaign: %w", r.source.Campaign, err)
-	} else {
+	return r.refreshes.do(ctx, func(ctx context.Context) error {
+		next, err := r.read(ctx)
+		if err != nil {
+			return fmt.Errorf("campaign %s: read the campaign: %w", r.source.Campaign, err)
+		}
 		r.state.Store(next)
-	}
-	if ctx.Err() == nil { // what one caller gave up says nothing to the others
-		r.last, r.err = number, err
-	}
-	return err
+		return nil
+	})
 }
 
 // read extends the register by what is new. An answer may have lacked an event

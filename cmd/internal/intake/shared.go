@@ -1,0 +1,37 @@
+package intake
+
+import (
+	"context"
+	"sync/atomic"
+)
+
+// shared is work that many ask for at once and that one does for all. Who asks
+// while it is under way shares the next run, and what comes of it: the work that
+// is shared always began after the question.
+type shared struct {
+	begun atomic.Uint64 // runs begun
+	turn  chan struct{} // has room for one: who works; guards the rest
+	last  uint64        // number of the last run that ended
+	err   error         // what came of it
+}
+
+func newShared() shared { return shared{turn: make(chan struct{}, 1)} }
+
+func (s *shared) do(ctx context.Context, work func(context.Context) error) error {
+	asked := s.begun.Load()
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.last > asked {
+		return s.err
+	}
+	number := s.begun.Add(1)
+	err := work(ctx)
+	if ctx.Err() == nil { // what one caller gave up says nothing to the others
+		s.last, s.err = number, err
+	}
+	return err
+}
