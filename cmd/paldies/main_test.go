@@ -46,8 +46,15 @@ func paldies(t *testing.T, data string, args ...string) string {
 // try runs a command to its end, whatever that is.
 func try(t *testing.T, data string, args ...string) (out, errOut string, code int) {
 	t.Helper()
+	return tryUntil(t.Context(), t, data, args...)
+}
+
+// tryUntil runs a command to its end, or kills it when the context ends; then
+// the exit code is -1.
+func tryUntil(ctx context.Context, t *testing.T, data string, args ...string) (out, errOut string, code int) {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := command(t.Context(), data, args...)
+	cmd := command(ctx, data, args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	var exit *exec.ExitError

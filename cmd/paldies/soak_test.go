@@ -54,6 +54,9 @@ type soak struct {
 	node        *supervised
 	projectors  []*supervised
 
+	mu     sync.Mutex
+	giveUp context.CancelFunc // kills the command that works on the node; guarded by mu
+
 	random *rand.Rand // of the votes
 	serial int        // of the last submission
 	rows   atomic.Int64
@@ -114,7 +117,7 @@ func TestSoak(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	s := &soak{t: t, data: t.TempDir(), postgres: pgtest.NewServer(t, nil), node: &supervised{name: "node"},
-		random: rand.New(rand.NewPCG(seed, 1)), want: make(map[string]map[int]map[int]bool)}
+		giveUp: func() {}, random: rand.New(rand.NewPCG(seed, 1)), want: make(map[string]map[int]map[int]bool)}
 	var err error
 	if s.databaseURL, err = s.postgres.EnsureDatabase(t.Context(), "paldies"); err != nil {
 		t.Fatal(err)
@@ -156,11 +159,34 @@ func (s *soak) killAll(ctx context.Context, random *rand.Rand, kills map[string]
 		case i < len(victims):
 			victims[i].kill()
 			kills[victims[i].name]++
+			if i == 0 {
+				s.killCommand()
+			}
 		default:
 			s.restartPostgres(i == len(victims))
 			kills["Postgres"]++
 		}
 	}
+}
+
+// killCommand kills the command that has lost its node. It would give up by
+// itself, but for most of a minute it would look for the node, and nobody would
+// vote meanwhile.
+func (s *soak) killCommand() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.giveUp()
+}
+
+// try runs a command until it ends or is killed.
+func (s *soak) try(args ...string) (out, errOut string, code int) {
+	s.t.Helper()
+	ctx, giveUp := context.WithCancel(s.t.Context())
+	defer giveUp()
+	s.mu.Lock()
+	s.giveUp = giveUp
+	s.mu.Unlock()
+	return tryUntil(ctx, s.t, s.data, args...)
 }
 
 // restartPostgres crashes the server or shuts it down, and starts it again.
@@ -226,13 +252,13 @@ func (s *soak) submissions(campaign, path string) {
 func (s *soak) insist(args ...string) string {
 	s.t.Helper()
 	for range soakTries {
-		out, errOut, code := try(s.t, s.data, args...)
+		out, errOut, code := s.try(args...)
 		switch {
 		case code == 0:
 			return out
 		case args[0] == "campaign" && strings.Contains(errOut, "exists"):
 			return "" // It was opened by a try whose answer was lost.
-		case code != 4:
+		case code != 4 && code != -1: // killed
 			s.t.Fatalf("paldies %s: exit code %d\n%s%s", strings.Join(args, " "), code, out, errOut)
 		}
 		s.tries.Add(1)

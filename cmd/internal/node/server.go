@@ -62,10 +62,25 @@ func (e *embedded) startError(c Config, log *serverLog) error {
 		ErrDataDir, c.DataDir, failure)
 }
 
+const (
+	// healthTries is how often the server is asked whether it is well. It gives
+	// itself a millisecond to answer, which a busy machine may not have.
+	healthTries = 1000
+	// notReady is how its answer begins when that time was too short.
+	notReady = "failed to be ready for connections"
+)
+
 // health is what the server finds wrong with itself and its streams, for
 // example a failed write, or nothing.
 func (e *embedded) health() string {
-	return e.Healthz(&server.HealthzOptions{}).Error
+	var failure string
+	for range healthTries {
+		failure = e.Healthz(&server.HealthzOptions{}).Error
+		if !strings.HasPrefix(failure, notReady) {
+			break
+		}
+	}
+	return failure
 }
 
 // limitReached reports whether the server stores as much as it may.
