@@ -92,17 +92,19 @@ func (b Ballot) At(sequence uint64) (Entry, bool) {
 	return b[i], true
 }
 
-// Active counts the votes that are in force.
+// Active counts the votes that are in force. An event that takes away what is
+// not there, as only a forgery does, changes nothing: the voter's next vote must
+// not be spoiled by it.
 func (b Ballot) Active() int {
-	n := 0
+	var inForce []uint64
 	for _, e := range b {
 		if e.Takes == 0 {
-			n++
-		} else {
-			n--
+			inForce = append(inForce, e.Sequence)
+		} else if i := slices.Index(inForce, e.Takes); i >= 0 {
+			inForce = slices.Delete(inForce, i, i+1)
 		}
 	}
-	return n
+	return len(inForce)
 }
 
 // counting is the ballot without what the fence makes void. Specialists and

@@ -98,3 +98,20 @@ func TestEvolveLeavesTheBallot(t *testing.T) {
 		t.Errorf("two ballots share their memory: %+v, %+v", one, two)
 	}
 }
+
+// TestForgedRetraction: an event that takes away a vote that is not there does
+// not keep the voter from voting.
+func TestForgedRetraction(t *testing.T) {
+	b := domain.Ballot{
+		{Sequence: 5, Specialist: cirule, Takes: 3},
+		{Sequence: 6, Specialist: berzina},
+		{Sequence: 7, Specialist: berzina, Takes: 6},
+		{Sequence: 8, Specialist: berzina, Takes: 6},
+		{Sequence: 9, Specialist: berzina},
+	}
+	for n, active := range []int{0, 0, 1, 0, 0, 1} {
+		if got := b[:n].Active(); got != active {
+			t.Errorf("after %d events %d votes are in force, want %d", n, got, active)
+		}
+	}
+}
