@@ -71,11 +71,14 @@ func (s ballotSet) assertExpected(t *testing.T, data string, options ...string) 
 
 // TestBallots counts every set of ballots: import, results, audit, and the
 // import again, which must recognise every row and refuse again what it
-// refused.
+// refused. The read models of all sets are side by side in one database, and
+// must say the same as the ledgers.
 func TestBallots(t *testing.T) {
-	for _, set := range ballotSets(t) {
+	databaseURL, data := migrated(t), ""
+	sets := ballotSets(t)
+	for _, set := range sets {
+		data = t.TempDir()
 		t.Run(set.name, func(t *testing.T) {
-			data := t.TempDir()
 			set.open(t, data)
 			dry := parseImport(t, paldies(t, data, append(set.importArgs(), "--dry-run")...))
 			first := parseImport(t, paldies(t, data, set.importArgs()...))
@@ -88,13 +91,15 @@ func TestBallots(t *testing.T) {
 			if first.Recorded+set.alreadyVoted != first.Rows || first.Known != 0 || first.Unreadable != 0 {
 				t.Errorf("import: %+v", first)
 			}
-			set.assertExpected(t, data)
+			set.assertProjected(t, data, databaseURL)
+			set.assertSame(t, data, databaseURL)
 			again := parseImport(t, paldies(t, data, set.importArgs()...))
 			if again.Recorded != 0 || again.Known != first.Recorded || again.Refused["already_voted"] != set.alreadyVoted {
 				t.Errorf("the same import again: %+v, the first was %+v", again, first)
 			}
 		})
 	}
+	sets[len(sets)-1].assertTamperingIsFound(t, data, databaseURL)
 }
 
 // TestTwoImportsAtOnce runs two imports of one file beside each other on one

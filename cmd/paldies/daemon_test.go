@@ -101,6 +101,22 @@ type projectedCampaign struct {
 	Position, Lag uint64
 }
 
+// get is what a process serves at a path.
+func (d *daemon) get(t *testing.T, path string) string {
+	t.Helper()
+	base, _, _ := strings.Cut(d.banner["http"], "/livez")
+	answer, err := http.Get(base + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // projector asks a process what its projector does.
 func (d *daemon) projector(ctx context.Context) (projectorReport, error) {
 	base, _, _ := strings.Cut(d.banner["http"], "/livez")

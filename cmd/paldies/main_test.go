@@ -58,7 +58,10 @@ func tryUntil(ctx context.Context, t *testing.T, data string, args ...string) (o
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return stdout.String(), stderr.String(), -1
+	case err != nil && !errors.As(err, &exit):
 		t.Fatal(err)
 	}
 	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()

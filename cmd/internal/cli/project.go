@@ -134,7 +134,7 @@ func (a *app) project(cmd *cobra.Command, db *postgres.DB, where, address string
 		}
 		defer listener.Close() // The HTTP server has closed it, unless it never ran.
 	}
-	n, err := a.joinNode(cmd)
+	n, err := a.joinNode(ctx, cmd)
 	if err != nil {
 		return err
 	}
@@ -174,13 +174,13 @@ func (a *app) printProjector(n *node.Node, where string, listener net.Listener) 
 
 // joinNode finds a node or servers that others use too: who only follows would
 // have nothing to do on a data directory of its own.
-func (a *app) joinNode(cmd *cobra.Command) (*node.Node, error) {
+func (a *app) joinNode(ctx context.Context, cmd *cobra.Command) (*node.Node, error) {
 	c := a.node
 	c.DataDir, c.NATSURL, c.Command, c.Logger, c.Join = a.dataDir, a.natsURL, cmd.CommandPath(), a.logger(), true
 	if err := c.Validate(); err != nil {
 		return nil, usageError{err}
 	}
-	return node.Open(cmd.Context(), c)
+	return node.Open(ctx, c)
 }
 
 // followNodes works on a node, and when that has ended on the next one that
@@ -234,7 +234,7 @@ func watchNode(ctx context.Context, nc *nats.Conn, leave context.CancelCauseFunc
 // rejoinNode waits for a node until the context ends.
 func (a *app) rejoinNode(ctx context.Context, cmd *cobra.Command) (*node.Node, error) {
 	for {
-		n, err := a.joinNode(cmd)
+		n, err := a.joinNode(ctx, cmd)
 		if err == nil {
 			return n, nil
 		}

@@ -46,7 +46,7 @@ func (a *app) projectOnce(cmd *cobra.Command, db *postgres.DB, where string) err
 		case ctx.Err() != nil:
 			return ctx.Err() // It was interrupted while it waited.
 		}
-		return a.printEnds(ctx, db, ends)
+		return a.printEnds(ctx, db, campaigns, ends)
 	})
 }
 
@@ -133,14 +133,23 @@ func readModels(ctx context.Context, db *postgres.DB) (map[string]projections.Su
 	return models, nil
 }
 
-// printEnds says where the read models are.
-func (a *app) printEnds(ctx context.Context, db *postgres.DB, ends []end) error {
+// printEnds says where the read models are. That another process has brought
+// them there does not say that it was from these ledgers.
+func (a *app) printEnds(ctx context.Context, db *postgres.DB, campaigns nodeCampaigns, ends []end) error {
 	models, err := readModels(ctx, db)
 	if err != nil {
 		return err
 	}
 	for _, e := range ends {
-		if _, err := fmt.Fprintf(a.out, "campaign %s: %v\n", e.campaign, models[e.campaign].Position); err != nil {
+		at := models[e.campaign].Position
+		s, err := campaigns.modelStatus(ctx, e.campaign, at)
+		switch {
+		case err != nil:
+			return fmt.Errorf("campaign %s: %w", e.campaign, err)
+		case s.State == modelHalted:
+			return fmt.Errorf("campaign %s: %s", e.campaign, s.Error)
+		}
+		if _, err := fmt.Fprintf(a.out, "campaign %s: %v\n", e.campaign, at); err != nil {
 			return err
 		}
 	}
