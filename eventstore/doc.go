@@ -49,7 +49,7 @@
 //	   4096      59,700     0.82     20        98,700     0.73     16
 //
 // Between runs the ratios of 256 callers varied from 0.33 to 0.46 on disk and
-// from 0.58 to 0.69 in memory. They cannot come near 1, because a batch of 256
+// from 0.58 to 0.72 in memory (median 0.62). They cannot come near 1, because a batch of 256
 // spreads the flat cost over 256 events and not over 1000; the package's own code
 // takes 6 % of the processor time, the server nearly all the rest. One caller on
 // an idle server waits for 1.5 fsyncs (250 µs). Three servers that replicate to
