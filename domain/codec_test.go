@@ -380,6 +380,14 @@ func moments() *rapid.Generator[time.Time] {
 	return rapid.Map(rapid.Int64Range(-62135596799999, 253402300799999), func(ms int64) time.Time { return time.UnixMilli(ms).UTC() })
 }
 
+// other is an id that differs from the given one.
+func other(id string) string {
+	if id == "a" {
+		return "b"
+	}
+	return "a"
+}
+
 // TestRoundTrip: what can be encoded decodes to the same event.
 func TestRoundTrip(t *testing.T) {
 	codec := newCodec(t)
@@ -396,16 +404,13 @@ func TestRoundTrip(t *testing.T) {
 			domain.SpecialistRegistered{Specialist: specialist, Profile: p},
 			domain.SpecialistUpdated{Specialist: specialist, Profile: p},
 			domain.SpecialistWithdrawn{Specialist: specialist, Reason: reason},
-			domain.SpecialistMerged{Specialist: specialist, Into: specialist[:1], Decision: "Nr. 1"},
+			domain.SpecialistMerged{Specialist: specialist, Into: other(specialist), Decision: "Nr. 1"},
 			domain.VoteCast{Voter: v, Specialist: specialist, Channel: "web", CastAt: ref.CastAt, Digest: digest, Active: active},
 			domain.VoteRetracted{Voter: v, Specialist: specialist, Channel: "web", RetractedAt: ref.CastAt, Vote: ref, Digest: digest, Active: active},
 			domain.VoteAnnulled{Voter: v, Specialist: specialist, Vote: ref, Decision: "Nr. 2", Reason: reason, Active: active, AfterClose: rapid.Bool().Draw(t, "after")},
 			domain.CampaignAmended{Title: reason, OpensAt: ref.CastAt, Reason: reason},
 			domain.CampaignClosed{Reason: reason},
 		}).Draw(t, "data")
-		if m, ok := data.(domain.SpecialistMerged); ok && m.Specialist == m.Into {
-			t.SkipNow()
-		}
 		e := domain.Event{ID: domain.AnnulmentEventID(specialist, ref.Sequence), Campaign: "lsk", Time: moments().Draw(t, "time"), Data: data}
 		roundTrip(t, codec, e)
 	})

@@ -103,33 +103,17 @@ func openData(ctx context.Context, c Config) (*Node, error) {
 	if err := makeDataDir(c.DataDir); err != nil {
 		return nil, err
 	}
-	waiting, stop := context.WithTimeout(ctx, joinTimeout)
-	defer stop()
-	tick := time.NewTicker(joinInterval)
-	defer tick.Stop()
 	instance := newInstance()
-	for {
+	return whenReady(ctx, func(waiting context.Context) (*Node, error) {
 		lock, err := takeLock(c.DataDir, holder{PID: processID, Command: c.Command, Instance: instance, Serve: c.Serve})
-		if err == nil {
+		switch {
+		case err == nil:
 			return embed(ctx, c, lock)
+		case errors.Is(err, errLocked):
+			return join(waiting, c)
 		}
-		if !errors.Is(err, errLocked) {
-			return nil, err
-		}
-		n, err := join(waiting, c)
-		var soon *notYetError
-		if !errors.As(err, &soon) {
-			return n, err
-		}
-		select {
-		case <-tick.C:
-		case <-waiting.Done():
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			return nil, soon.err
-		}
-	}
+		return nil, err
+	})
 }
 
 // notYetError holds what is to be said if the node that is starting on the
