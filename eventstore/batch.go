@@ -146,6 +146,18 @@ func (l *Ledger) tryBatch(ctx context.Context, rs []*request) (last uint64, v ve
 	e := l.wire.exchange(2) // the first message is answered, and the last
 	defer e.end()
 	id := nuid.Next() // new for each attempt: the server may still hold the last one
+	if v, err := l.publishBatch(e, id, rs); err != nil {
+		return 0, v, err
+	}
+	return l.awaitBatch(ctx, e, id, len(rs))
+}
+
+// publishBatch sends the messages of one batch. One batch is sent at a time: if
+// several took turns they would all be complete at the same moment, and the
+// server would have nothing to do while their callers are answered.
+func (l *Ledger) publishBatch(e *exchange, id string, rs []*request) (verdict, error) {
+	l.sending.Lock()
+	defer l.sending.Unlock()
 	expected, number := []string{""}, []string{""}
 	msg := nats.Msg{Header: nats.Header{
 		headerExpectedStream:   {l.config.Stream},
@@ -172,10 +184,10 @@ func (l *Ledger) tryBatch(ctx context.Context, rs []*request) (last uint64, v ve
 			if v == verdictUnknown && i < len(rs)-1 {
 				v = verdictRefused // without its last message no batch is committed
 			}
-			return 0, v, err
+			return v, err
 		}
 	}
-	return l.awaitBatch(ctx, e, id, len(rs))
+	return verdictUnknown, nil
 }
 
 // awaitBatch waits for the answer to the commit. The answer to the first

@@ -92,11 +92,17 @@ func appendAll(b *testing.B, ledger *eventstore.Ledger, name string, callers, n 
 	return float64(n) / time.Since(begun).Seconds()
 }
 
+const (
+	// bareSize and bareUnderWay are the batches of the program that the ledger
+	// is compared with: as large as the server takes, and always the next one.
+	bareSize     = 1000
+	bareUnderWay = 9
+)
+
 // bareBatches is what the server does when a program does nothing but publish
-// atomic batches of 1000, several at a time.
-func bareBatches(b *testing.B, nc *nats.Conn, name string, n int) float64 {
+// atomic batches of one size, so many at a time.
+func bareBatches(b *testing.B, nc *nats.Conn, name string, n, size, underWay int) float64 {
 	b.Helper()
-	const size, outstanding = 1000, 8
 	answers, err := nc.SubscribeSync(nc.NewInbox())
 	if err != nil {
 		b.Fatal(err)
@@ -109,6 +115,7 @@ func bareBatches(b *testing.B, nc *nats.Conn, name string, n int) float64 {
 		}
 	}
 	begun, waiting := time.Now(), 0
+	n -= n % size
 	for batch := range n / size {
 		id := []string{"bare-" + strconv.Itoa(batch)}
 		for i := range size {
@@ -125,7 +132,7 @@ func bareBatches(b *testing.B, nc *nats.Conn, name string, n int) float64 {
 				b.Fatal(err)
 			}
 		}
-		if waiting++; waiting > outstanding {
+		if waiting++; waiting == underWay {
 			await()
 			waiting--
 		}
@@ -155,10 +162,11 @@ func plainPublishes(b *testing.B, nc *nats.Conn, name string, n int) float64 {
 }
 
 // BenchmarkAppend compares the ledger with what the same server does in the
-// same iteration without it. For figures use -benchtime=10x; the folder of the
+// same iteration without it: with full batches always under way, with as many
+// events under way as there are callers (alike), and with plain publishes. For figures use -benchtime=10x; the folder of the
 // test decides which disk is measured.
 func BenchmarkAppend(b *testing.B) {
-	const events = 10000
+	const events = 20000
 	for _, staging := range []string{"disk", "memory"} {
 		s := storetest.NewServer(b)
 		nc := s.Connect(b, nats.InProcessServer(s.NATS()))
@@ -174,12 +182,15 @@ func BenchmarkAppend(b *testing.B) {
 		}
 		for _, callers := range []int{64, 256, 1024, 4096} {
 			b.Run(fmt.Sprintf("staging=%s/callers=%d", staging, callers), func(b *testing.B) {
-				var bare, plain, rate []float64
+				var bare, alike, plain, rate []float64
 				for range b.N {
 					_, name := open(b)
-					bare = append(bare, bareBatches(b, nc, name, events))
+					bare = append(bare, bareBatches(b, nc, name, events, bareSize, bareUnderWay))
 					ledger, name := open(b)
 					rate = append(rate, appendAll(b, ledger, name, callers, events))
+					_, name = open(b)
+					size := min(callers, bareSize)
+					alike = append(alike, bareBatches(b, nc, name, events, size, callers/size))
 					_, name = open(b)
 					plain = append(plain, plainPublishes(b, nc, name, events/10))
 				}
@@ -187,6 +198,7 @@ func BenchmarkAppend(b *testing.B) {
 				b.ReportMetric(median(rate), "events/s")
 				b.ReportMetric(median(bare), "bare/s")
 				b.ReportMetric(median(rate)/median(bare), "of-bare")
+				b.ReportMetric(median(rate)/median(alike), "of-alike")
 				b.ReportMetric(median(rate)/median(plain), "x-plain")
 			})
 		}
@@ -248,7 +260,7 @@ func BenchmarkAppendReplicated(b *testing.B) {
 						rate = append(rate, appendAll(b, ledger, name, callers, n))
 					},
 					func(nc *nats.Conn, _ *eventstore.Ledger, name string) {
-						bare = append(bare, bareBatches(b, nc, name, events))
+						bare = append(bare, bareBatches(b, nc, name, events, bareSize, bareUnderWay))
 					},
 				} {
 					names++
@@ -274,7 +286,7 @@ func BenchmarkReplay(b *testing.B) {
 	s := storetest.NewServer(b, func(o *server.Options) { o.SyncAlways = false })
 	nc := s.Connect(b, nats.InProcessServer(s.NATS()))
 	ledger := openBench(b, nc, benchConfig("replay", 1))
-	bareBatches(b, nc, "replay", events)
+	bareBatches(b, nc, "replay", events, bareSize, bareUnderWay)
 	var rate, bare []float64
 	for range b.N {
 		begun, count := time.Now(), 0

@@ -47,8 +47,9 @@ func (l *Ledger) commitAll() {
 // may leave, the others still want their answer.
 func (l *Ledger) commit(open []*request) {
 	stalled := false
-	defer func() { l.queue.finished(stalled) }()
 	begun, size := time.Now(), MaxBatchEvents
+	events := len(open)
+	defer func() { l.queue.finished(stalled, events, time.Since(begun)) }()
 	for try := 0; l.ctx.Err() == nil; try++ {
 		before := len(open)
 		open, size = l.round(open, size)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -13,13 +14,64 @@ var (
 	errNotYetThere = errors.New("no replica that answers has the event yet")
 )
 
-// confirm answers requests whose events are recorded, after one read of the
-// control subject for all of them.
+// run is a number of events that follow each other without a gap and were all
+// recorded by this ledger: no control event lies among them, so what governs
+// the first governs the last.
+type run struct {
+	known   chan struct{} // closed when control and err are set
+	control uint64        // the last sequence of the control subject
+	err     error         // why it could not be learned
+}
+
+// fence remembers the newest run. While nobody else records, all events are
+// one run, and the control subject is read once and not for every commit: a
+// read waits until the server has finished the batch that it is busy with.
+type fence struct {
+	mu  sync.Mutex // guards what follows
+	end uint64     // the last sequence of the run
+	run *run
+}
+
+// join adds recorded events to the newest run, or begins the next one with
+// them if others were recorded in between, and reports whether it did so. The
+// one who began a run has to find out what governs it.
+func (f *fence) join(rs []*request, control string) (r *run, began bool) {
+	first, last := rs[0].sequence, rs[0].sequence
+	plain := true // none is a control event
+	for _, r := range rs {
+		first, last = min(first, r.sequence), max(last, r.sequence)
+		plain = plain && r.message.Subject != control
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	follows := first == f.end+1 && last-first == uint64(len(rs)-1)
+	if f.run != nil && follows && plain {
+		f.end = last
+		return f.run, false
+	}
+	r = &run{known: make(chan struct{})}
+	if last > f.end || f.run == nil {
+		f.end, f.run = last, r
+	}
+	return r, true
+}
+
+// leave ends a run about which nothing could be learned.
+func (f *fence) leave(r *run) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.run == r {
+		f.run = nil
+	}
+}
+
+// confirm answers requests whose events are recorded, once it knows what
+// governs them.
 func (l *Ledger) confirm(rs []*request) {
 	if len(rs) == 0 {
 		return
 	}
-	control, err := l.lastControl(rs)
+	control, err := l.governing(rs)
 	if err != nil {
 		err = fmt.Errorf("%w: %w: %w", ErrOutcomeUnknown, errUnconfirmed, err)
 	}
@@ -30,6 +82,24 @@ func (l *Ledger) confirm(rs []*request) {
 		}
 		r.finish(Appended{Sequence: r.sequence, Control: control}, nil)
 	}
+}
+
+// governing returns the last sequence of the control subject as somebody knows
+// it who has these events: from the run that they continue, or by reading it.
+func (l *Ledger) governing(rs []*request) (uint64, error) {
+	run, began := l.fence.join(rs, l.config.Control)
+	if !began {
+		if <-run.known; run.err == nil {
+			return run.control, nil
+		}
+		return l.lastControl(rs) // the one who asked may have given up just when this began
+	}
+	run.control, run.err = l.lastControl(rs)
+	if run.err != nil {
+		l.fence.leave(run)
+	}
+	close(run.known)
+	return run.control, run.err
 }
 
 // lastControl returns the last sequence of the control subject, as a replica

@@ -22,7 +22,9 @@ type Ledger struct {
 	directGetSubject string
 	infoSubject      string
 
-	queue *queue // from the callers to the committer
+	queue   *queue     // from the callers to the committer
+	sending sync.Mutex // held by who publishes a batch: see tryBatch
+	fence   fence
 
 	// ctx ends when the ledger is closed: what is under way then is cut off.
 	// It is no caller's context, because a commit belongs to many callers.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 )
 
 func newRequest(subject string) *request {
@@ -41,12 +42,12 @@ func TestQueueKeepsASubjectTogether(t *testing.T) {
 		t.Error("only what waits can be withdrawn, and once")
 	}
 	q.release(first, other)
-	q.finished(false)
+	q.finished(false, 2, 0)
 	if got := q.take(); !slices.Equal(got, []*request{third}) {
 		t.Fatalf("took %d requests, want what is left on the subject", len(got))
 	}
 	q.release(third)
-	q.finished(false)
+	q.finished(false, 1, 0)
 	if len(q.chains) > 0 || q.waiting > 0 {
 		t.Errorf("%d subjects and %d requests are left over", len(q.chains), q.waiting)
 	}
@@ -82,6 +83,21 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
+func TestQueueWaitsForThoseWhoWereAnswered(t *testing.T) {
+	q := newQueue(10)
+	first := mustAdd(t, q, "first", 2)
+	q.take()
+	q.release(first...)
+	q.finished(false, 2, time.Hour)
+	mustAdd(t, q, "back", 1)
+	taken := make(chan int)
+	go func() { taken <- len(q.take()) }()
+	mustAdd(t, q, "late", 1)
+	if got := <-taken; got != 2 {
+		t.Errorf("took %d, want both whose callers came back", got)
+	}
+}
+
 func TestQueueLaunches(t *testing.T) {
 	q := newQueue(10 * MaxBatchEvents)
 	if q.launchable() {
@@ -109,7 +125,7 @@ func TestQueueLaunches(t *testing.T) {
 	if q.launchable() {
 		t.Errorf("more than %d commits are under way", maxCommits)
 	}
-	q.finished(true)
+	q.finished(true, 1, time.Hour)
 	if !q.launchable() || q.stalled != 0 {
 		t.Error("a commit has ended, but no other begins")
 	}
