@@ -1,0 +1,140 @@
+package transparency
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"sakipaldies.lv/ledger/eventstore"
+)
+
+// ErrFenced says that another signer has signed meanwhile. There must be one.
+var ErrFenced = errors.New("another signer has signed this log meanwhile")
+
+// Signed is the largest tree that may have been signed.
+type Signed struct {
+	Size uint64    `json:"size"`
+	Root tlog.Hash `json:"root"` // in base64
+}
+
+// Fence keeps what was signed last, so that no two signers and no signer that
+// was restarted can sign a fork. Move is durable when it returns, and happens
+// only if nobody has moved since the revision; it is ErrFenced otherwise. After
+// any other error of Move it may have happened: Load tells, and must not be
+// answered by a replica that lags behind.
+type Fence interface {
+	// Load returns revision 0 when nothing was ever signed.
+	Load(ctx context.Context) (s Signed, revision uint64, err error)
+	Move(ctx context.Context, to Signed, revision uint64) (next uint64, err error)
+}
+
+const (
+	// fenceBucket is the key-value bucket of all logs' fences.
+	fenceBucket = "paldies_signed"
+	// fenceTimeout is how long one question to the server may take.
+	fenceTimeout = 5 * time.Second
+)
+
+// BucketFence is a Fence in a JetStream key-value bucket, moved by
+// compare-and-set on the revision.
+type BucketFence struct {
+	nc  *nats.Conn
+	kv  jetstream.KeyValue
+	key string
+}
+
+// NewBucketFence is the fence of a log under a key, which must be a valid one
+// for JetStream, such as a stream's name. It makes the bucket if it is missing;
+// a bucket that was lost is told from a log that was never signed by the log's
+// own checkpoint.
+func NewBucketFence(ctx context.Context, nc *nats.Conn, key string, replicas int) (*BucketFence, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("fence of %s: %w", key, err)
+	}
+	ctx, stop := context.WithTimeout(ctx, fenceTimeout)
+	defer stop()
+	kv, err := js.KeyValue(ctx, fenceBucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket:      fenceBucket,
+			Description: "what was signed last; whoever changes it lets a fork be signed",
+			Storage:     jetstream.FileStorage,
+			Replicas:    replicas,
+		})
+		if errors.Is(err, jetstream.ErrBucketExists) { // another process was quicker
+			kv, err = js.KeyValue(ctx, fenceBucket)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("fence of %s: %w: %w", key, eventstore.ErrUnavailable, err)
+	}
+	return &BucketFence{nc: nc, kv: kv, key: key}, nil
+}
+
+// Load asks the leader: the bucket's own reads may be answered by any replica.
+func (f *BucketFence) Load(ctx context.Context) (s Signed, revision uint64, err error) {
+	ctx, stop := context.WithTimeout(ctx, fenceTimeout)
+	defer stop()
+	subject := "$KV." + fenceBucket + "." + f.key
+	ask, err := json.Marshal(map[string]string{"last_by_subj": subject})
+	if err != nil {
+		return s, 0, err
+	}
+	msg, err := f.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+fenceBucket, ask)
+	if err != nil {
+		return s, 0, fmt.Errorf("fence of %s: %w: %w", f.key, eventstore.ErrUnavailable, err)
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Sequence uint64 `json:"seq"`
+			Data     []byte `json:"data"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(msg.Data, &answer); err != nil {
+		return s, 0, fmt.Errorf("fence of %s: the server's answer: %w", f.key, err)
+	}
+	switch {
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return s, 0, nil
+	case answer.Error != nil:
+		return s, 0, fmt.Errorf("fence of %s: %w: %w", f.key, eventstore.ErrUnavailable, answer.Error)
+	}
+	if err := json.Unmarshal(answer.Message.Data, &s); err != nil {
+		return s, 0, fmt.Errorf("fence of %s: its value cannot be read, so nothing is signed: %w", f.key, err)
+	}
+	return s, answer.Message.Sequence, nil
+}
+
+// Move writes the value if the key is at the revision.
+func (f *BucketFence) Move(ctx context.Context, to Signed, revision uint64) (uint64, error) {
+	ctx, stop := context.WithTimeout(ctx, fenceTimeout)
+	defer stop()
+	value, err := json.Marshal(to)
+	if err != nil {
+		return 0, err
+	}
+	next, err := f.kv.Update(ctx, f.key, value, revision)
+	switch {
+	case isConflict(err):
+		return 0, fmt.Errorf("fence of %s: %w", f.key, ErrFenced)
+	case err != nil:
+		return 0, fmt.Errorf("fence of %s: %w: %w", f.key, eventstore.ErrUnavailable, err)
+	}
+	return next, nil
+}
+
+// isConflict recognises both of JetStream's codes for a wrong last sequence;
+// the second one means that another write is under way.
+func isConflict(err error) bool {
+	const wrongSequence, wrongSequenceConstant = 10071, 10164
+	var api *jetstream.APIError
+	return errors.Is(err, jetstream.ErrKeyExists) || errors.As(err, &api) && (api.ErrorCode == wrongSequence || api.ErrorCode == wrongSequenceConstant)
+}

@@ -1,0 +1,283 @@
+package transparency
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"sync"
+)
+
+const (
+	// fileBytesMax bounds a file of the log that is read as a whole, in bytes. A
+	// full bundle of the largest entries has 16 MiB.
+	fileBytesMax = TileWidth * (lengthBytes + MaxEntryBytes)
+	// parallelWrites is how many files are written at a time: file systems put
+	// the fsyncs of several into one write of their journal.
+	parallelWrites = 16
+	// unfinishedPrefix begins the name of a file that is being written.
+	unfinishedPrefix = ".new-"
+)
+
+// ErrChanged says that a file that never changes holds something else than
+// what belongs there.
+var ErrChanged = errors.New("a file that must never change has another content")
+
+// Folder is a log as files, laid out as C2SP tlog-tiles serves them. Reading is
+// safe for concurrent use, also while another process writes. One process at a
+// time may write; its owner sees to that.
+type Folder struct {
+	dir string
+	// step does one operation on a file. Tests put faults before and after it.
+	step func(operation string, path string, run func() error) error
+}
+
+// The operations that a Folder does while it writes.
+const (
+	opWrite  = "write"  // a new file, unnamed, and its fsync
+	opRename = "rename" // to its name
+	opSync   = "sync"   // of a folder, so that names in it are durable
+	opAppend = "append" // and fsync
+	opCut    = "cut"    // what a crash left at the end of a file
+	opRemove = "remove"
+)
+
+// NewFolder is a log in a directory, which need not be there yet.
+func NewFolder(dir string) *Folder {
+	return &Folder{dir: dir, step: func(_, _ string, run func() error) error { return run() }}
+}
+
+// Dir is the directory.
+func (f *Folder) Dir() string { return f.dir }
+
+func (f *Folder) name(p string) string { return filepath.Join(f.dir, filepath.FromSlash(p)) }
+
+// Read returns a whole file. It is fs.ErrNotExist when there is none.
+func (f *Folder) Read(p string) ([]byte, error) {
+	file, err := os.Open(f.name(p))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a file", file.Name())
+	case info.Size() > fileBytesMax && p != CheckpointsPath:
+		return nil, fmt.Errorf("%s has %d bytes, at most %d are read", file.Name(), info.Size(), fileBytesMax)
+	}
+	data := make([]byte, info.Size())
+	if _, err := io.ReadFull(file, data); err != nil {
+		return nil, fmt.Errorf("%s: %w", file.Name(), err)
+	}
+	return data, nil
+}
+
+// readRow reads a tile or a bundle of the given width. A log may delete a
+// partial one once the full one is there, whose beginning is then the same.
+func (f *Folder) readRow(p place) (data []byte, width int, err error) {
+	data, err = f.Read(p.path())
+	if !errors.Is(err, fs.ErrNotExist) || p.width == TileWidth {
+		return data, p.width, err
+	}
+	full := p
+	full.width = TileWidth
+	data, fullErr := f.Read(full.path())
+	if errors.Is(fullErr, fs.ErrNotExist) {
+		return nil, 0, err
+	}
+	return data, TileWidth, fullErr
+}
+
+// file is a tile or a bundle to be written.
+type file struct {
+	place
+	data []byte
+}
+
+// write puts whole files in place and makes them durable; after a failure any
+// of them may be there. Files that never change are not written again, and it
+// is ErrChanged when they hold something else.
+func (f *Folder) write(files []file) error {
+	var missing []file
+	for _, one := range files {
+		have, err := f.Read(one.path())
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			missing = append(missing, one)
+		case err != nil:
+			return err
+		case !bytes.Equal(have, one.data):
+			return fmt.Errorf("%w: %s", ErrChanged, f.name(one.path()))
+		}
+	}
+	folders, err := f.makeFolders(missing)
+	if err != nil {
+		return err
+	}
+	errs := make([]error, len(missing))
+	places := make(chan struct{}, parallelWrites)
+	var writing sync.WaitGroup
+	for i, one := range missing {
+		places <- struct{}{}
+		writing.Go(func() {
+			errs[i] = f.put(one.path(), one.data)
+			<-places
+		})
+	}
+	writing.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return f.syncFolders(folders)
+}
+
+// replace puts one file in place of another.
+func (f *Folder) replace(p string, data []byte) error {
+	if err := f.put(p, data); err != nil {
+		return err
+	}
+	return f.syncFolders([]string{path.Dir(p)})
+}
+
+// put writes a file under another name first, so that it is there as a whole
+// or not at all.
+func (f *Folder) put(p string, data []byte) error {
+	name := f.name(p)
+	unfinished := filepath.Join(filepath.Dir(name), unfinishedPrefix+filepath.Base(name))
+	if err := f.step(opWrite, p, func() error { return writeSynced(unfinished, os.O_TRUNC, data) }); err != nil {
+		return err
+	}
+	return f.step(opRename, p, func() error { return os.Rename(unfinished, name) })
+}
+
+// append adds to the end of a file. A crash may leave a part of it.
+func (f *Folder) append(p string, data []byte) error {
+	return f.step(opAppend, p, func() error { return writeSynced(f.name(p), os.O_APPEND, data) })
+}
+
+func writeSynced(name string, how int, data []byte) error {
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|how, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err := file.Write(data); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	return errors.Join(file.Sync(), file.Close())
+}
+
+// cut shortens a file.
+func (f *Folder) cut(p string, size int64) error {
+	return f.step(opCut, p, func() error {
+		file, err := os.OpenFile(f.name(p), os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(file.Truncate(size), file.Sync(), file.Close())
+	})
+}
+
+// removePartial deletes the partial tiles or bundles of a place whose full one
+// is there.
+func (f *Folder) removePartial(p place) error {
+	p.width = TileWidth
+	return f.step(opRemove, p.path(), func() error { return os.RemoveAll(f.name(p.path()) + ".p") })
+}
+
+// makeFolders makes the folders of files and returns all those in which names
+// will change, parents of new ones included.
+func (f *Folder) makeFolders(files []file) (changed []string, err error) {
+	seen := make(map[string]bool)
+	for _, one := range files {
+		for dir := path.Dir(one.path()); !seen[dir]; dir = path.Dir(dir) {
+			seen[dir] = true
+			changed = append(changed, dir)
+			if _, err := os.Stat(f.name(dir)); err == nil {
+				break // its parent has its name already
+			}
+		}
+		if err := os.MkdirAll(f.name(path.Dir(one.path())), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(changed)
+	return changed, nil
+}
+
+func (f *Folder) syncFolders(dirs []string) error {
+	for _, dir := range dirs {
+		if err := f.step(opSync, dir, func() error { return syncDir(f.name(dir)) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// create makes the directory itself.
+func (f *Folder) create() error {
+	if err := os.MkdirAll(f.dir, 0o755); err != nil {
+		return err
+	}
+	return f.step(opSync, "..", func() error { return syncDir(filepath.Dir(f.dir)) })
+}
+
+// checkpoint returns the published checkpoint, or nil when there is none.
+func (f *Folder) checkpoint(keys *Keys) (*Checkpoint, []byte, error) {
+	data, err := f.Read(CheckpointPath)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil, nil
+	case err != nil:
+		return nil, nil, err
+	}
+	c, err := ParseCheckpoint(data, keys)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", f.name(CheckpointPath), err)
+	}
+	return &c, data, nil
+}
+
+// mendCheckpoints returns the published checkpoint, or nil, and finishes what a
+// crash has interrupted: CheckpointsPath may end with a part of a checkpoint, or
+// lack the last one.
+func (f *Folder) mendCheckpoints(keys *Keys) (*Checkpoint, error) {
+	published, signed, err := f.checkpoint(keys)
+	if err != nil {
+		return nil, err
+	}
+	all, err := f.Read(CheckpointsPath)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	notes, rest := splitCheckpoints(all)
+	if len(rest) > 0 {
+		if err := f.cut(CheckpointsPath, int64(len(all)-len(rest))); err != nil {
+			return nil, err
+		}
+	}
+	if len(notes) > 0 {
+		last, err := ParseCheckpoint(notes[len(notes)-1], keys)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%s: the last one: %w", f.name(CheckpointsPath), err)
+		case published == nil || published.Size < last.Size:
+			return nil, fmt.Errorf("%w: %s is older than the last one of %s: restore it from there", ErrChanged, f.name(CheckpointPath), f.name(CheckpointsPath))
+		case published.Size == last.Size && published.Root != last.Root:
+			return nil, fmt.Errorf("%w: %s and the last one of %s have two roots for %d entries", ErrFork, f.name(CheckpointPath), f.name(CheckpointsPath), last.Size)
+		case published.Size == last.Size:
+			return published, nil
+		}
+	}
+	if published == nil {
+		return nil, nil
+	}
+	return published, f.append(CheckpointsPath, signed)
+}

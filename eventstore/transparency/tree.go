@@ -1,0 +1,116 @@
+package transparency
+
+import (
+	"crypto/sha256"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+const (
+	// tileHeight is the height of the subtree that a tile stands for.
+	tileHeight = 8
+	// TileWidth is how many hashes a full tile has, and how many entries a full
+	// bundle (C2SP tlog-tiles).
+	TileWidth = 1 << tileHeight
+)
+
+// Tile is a row of consecutive hashes of the tree (C2SP tlog-tiles, "Merkle
+// Tree"): at level 0 those of entries, above it those of full tiles of the level
+// below.
+type Tile struct {
+	Level  int
+	Index  uint64 // within the level
+	Hashes []tlog.Hash
+}
+
+// Tree is the right edge of a Merkle tree (RFC 6962, section 2.1): all that is
+// needed to let it grow and to know its root. The zero value is an empty tree.
+type Tree struct {
+	size uint64
+	edge [][]tlog.Hash // by level: the hashes of the tile that is not full yet
+}
+
+// Size is the number of entries.
+func (t *Tree) Size() uint64 { return t.size }
+
+// Append adds an entry's hash and returns the tiles that became full by it,
+// from the bottom up. They are the caller's.
+func (t *Tree) Append(leaf tlog.Hash) []Tile {
+	t.size++
+	return t.push(0, leaf)
+}
+
+// AppendBundle adds the hashes of a whole bundle whose own root is known
+// already, so that bundles can be hashed beside each other. The size must be a
+// multiple of TileWidth.
+func (t *Tree) AppendBundle(leaves []tlog.Hash, root tlog.Hash) []Tile {
+	t.size += TileWidth
+	full := Tile{Index: t.size/TileWidth - 1, Hashes: leaves}
+	return append([]Tile{full}, t.push(1, root)...)
+}
+
+func (t *Tree) push(level int, h tlog.Hash) (full []Tile) {
+	for ; ; level++ {
+		for level >= len(t.edge) {
+			t.edge = append(t.edge, nil)
+		}
+		if t.edge[level] == nil {
+			t.edge[level] = make([]tlog.Hash, 0, TileWidth)
+		}
+		t.edge[level] = append(t.edge[level], h)
+		if len(t.edge[level]) < TileWidth {
+			return full
+		}
+		tile := Tile{Level: level, Index: t.size>>(tileHeight*(level+1)) - 1, Hashes: t.edge[level]}
+		full = append(full, tile)
+		t.edge[level] = nil
+		h = SubtreeRoot(tile.Hashes)
+	}
+}
+
+// Partial are the tiles of the tree that are not full, from the bottom up. They
+// must not be changed.
+func (t *Tree) Partial() (partial []Tile) {
+	for level, hashes := range t.edge {
+		if len(hashes) > 0 {
+			partial = append(partial, Tile{Level: level, Index: t.size >> (tileHeight * (level + 1)), Hashes: hashes})
+		}
+	}
+	return partial
+}
+
+// Root is the Merkle Tree Hash; of an empty tree it is the hash of nothing.
+func (t *Tree) Root() tlog.Hash {
+	root, none := tlog.Hash(sha256.Sum256(nil)), true
+	for _, hashes := range t.edge {
+		// A row splits into perfect subtrees that get smaller to the right;
+		// what the lower levels came to is the right neighbour of them all.
+		for n := len(hashes); n > 0; n &= n - 1 {
+			h := SubtreeRoot(hashes[n-n&-n : n])
+			if none {
+				root, none = h, false
+			} else {
+				root = tlog.NodeHash(h, root)
+			}
+		}
+	}
+	return root
+}
+
+// SubtreeRoot is the root over a power of two of hashes.
+func SubtreeRoot(hashes []tlog.Hash) tlog.Hash {
+	if len(hashes) == 1 {
+		return hashes[0]
+	}
+	row := make([]tlog.Hash, len(hashes)/2)
+	for i := range row {
+		row[i] = tlog.NodeHash(hashes[2*i], hashes[2*i+1])
+	}
+	for len(row) > 1 {
+		for i := range len(row) / 2 {
+			row[i] = tlog.NodeHash(row[2*i], row[2*i+1])
+		}
+		row = row[:len(row)/2]
+	}
+	return row[0]
+}
