@@ -26,11 +26,11 @@ var imports = map[string][]string{
 	"projections/postgres":          {"domain", "projections"},
 	"projections/postgres/pgserver": {},
 	"projections/postgres/pgtest":   {"projections/postgres/pgserver"},
-	"cmd/internal/audit":            {"domain", "eventstore", "projections"},
+	"cmd/internal/audit":            {"domain", "eventstore", "eventstore/transparency", "projections"},
 	"cmd/internal/intake":           {"domain", "eventstore", "cmd/internal/csvfile"},
 	"cmd/internal/node":             {"eventstore"},
 	"cmd/paldies":                   {"cmd/internal/cli"},
-	"cmd/internal/":                 {"domain", "eventstore", "projections", "projections/postgres", "projections/postgres/pgserver", "cmd/internal/"},
+	"cmd/internal/":                 {"domain", "eventstore", "eventstore/transparency", "projections", "projections/postgres", "projections/postgres/pgserver", "cmd/internal/"},
 }
 
 // pureDomain is all that the domain may import from elsewhere.

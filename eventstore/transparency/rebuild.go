@@ -24,6 +24,7 @@ type Finding struct {
 	Path     string // of the file, within the log, or what else says so
 	Sequence uint64 // the entry, or 0
 	Text     string
+	File     bool // it is about a tile or a bundle, and not about what was signed
 }
 
 // Rebuild builds the tree of a log anew from the hashes of its entries and holds
@@ -56,26 +57,33 @@ func compareSizes(a, b uint64) int {
 }
 
 func (r *Rebuild) find(path string, sequence uint64, format string, args ...any) {
-	r.findings = append(r.findings, Finding{path, sequence, fmt.Sprintf(format, args...)})
+	r.findings = append(r.findings, Finding{path, sequence, fmt.Sprintf(format, args...), true})
+}
+
+func (r *Rebuild) findHead(h Head, format string, args ...any) {
+	r.findings = append(r.findings, Finding{Path: h.From, Text: fmt.Sprintf(format, args...)})
 }
 
 // Size is how many entries were appended.
 func (r *Rebuild) Size() uint64 { return r.tree.Size() }
 
-// Append adds the hashes of the next entries. When they are a whole bundle at
-// its place, root is the root over them, which may have been computed elsewhere;
-// otherwise it is ignored.
-func (r *Rebuild) Append(leaves []tlog.Hash, root tlog.Hash) {
-	whole := len(leaves) == TileWidth && r.tree.Size()%TileWidth == 0
-	if inside := len(r.heads) > 0 && r.heads[0].Size < r.tree.Size()+TileWidth; whole && !inside {
-		r.compare(r.tree.AppendBundle(leaves, root))
-		r.reach()
-		return
-	}
+// Append adds the hashes of the next entries.
+func (r *Rebuild) Append(leaves []tlog.Hash) {
 	for _, leaf := range leaves {
 		r.compare(r.tree.Append(leaf))
 		r.reach()
 	}
+}
+
+// AppendBundle adds the hashes of a whole bundle at its place and the root over
+// them, which may have been computed elsewhere.
+func (r *Rebuild) AppendBundle(leaves []tlog.Hash, root tlog.Hash) {
+	if len(r.heads) > 0 && r.heads[0].Size < r.tree.Size()+TileWidth {
+		r.Append(leaves) // a head lies within
+		return
+	}
+	r.compare(r.tree.AppendBundle(leaves, root))
+	r.reach()
 }
 
 // reach compares the root with the heads of this size.
@@ -85,7 +93,7 @@ func (r *Rebuild) reach() {
 		h := r.heads[0]
 		r.heads = r.heads[1:]
 		if root := r.tree.Root(); root != h.Root {
-			r.find(h.From, 0, "the first %d entries have the root %v, it says %v", size, root, h.Root)
+			r.findHead(h, "the first %d entries have the root %v, it says %v", size, root, h.Root)
 		}
 	}
 }
@@ -127,7 +135,7 @@ func (r *Rebuild) compare(tiles []Tile) {
 func (r *Rebuild) Finish() []Finding {
 	r.compare(r.tree.Partial())
 	for _, h := range r.heads {
-		r.find(h.From, 0, "it is of %d entries, there are only %d", h.Size, r.tree.Size())
+		r.findHead(h, "it is of %d entries, there are only %d", h.Size, r.tree.Size())
 	}
 	r.heads = nil
 	if r.folder != nil {
@@ -229,19 +237,19 @@ func (f *Folder) Heads(keys *Keys) (newest Checkpoint, heads []Head, findings []
 		c, err := ParseCheckpoint(note, keys)
 		switch {
 		case err != nil:
-			findings = append(findings, Finding{from, 0, err.Error()})
+			findings = append(findings, Finding{Path: from, Text: err.Error()})
 			continue
 		case c.Size < before:
-			findings = append(findings, Finding{from, 0, fmt.Sprintf("it has %d entries, the one before it %d", c.Size, before)})
+			findings = append(findings, Finding{Path: from, Text: fmt.Sprintf("it has %d entries, the one before it %d", c.Size, before)})
 		case c.Size > newest.Size:
-			findings = append(findings, Finding{from, 0, fmt.Sprintf("it has %d entries, %s only %d", c.Size, CheckpointPath, newest.Size)})
+			findings = append(findings, Finding{Path: from, Text: fmt.Sprintf("it has %d entries, %s only %d", c.Size, CheckpointPath, newest.Size)})
 			continue
 		}
 		before = c.Size
 		heads = append(heads, Head{c.Size, c.Root, from})
 	}
 	if !bytes.HasPrefix(signed, rest) {
-		findings = append(findings, Finding{CheckpointsPath, 0, fmt.Sprintf("it ends with %d bytes that are no checkpoint", len(rest))})
+		findings = append(findings, Finding{Path: CheckpointsPath, Text: fmt.Sprintf("it ends with %d bytes that are no checkpoint", len(rest))})
 	}
 	return newest, heads, findings, nil
 }

@@ -31,6 +31,7 @@ import (
 
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/eventstore/transparency"
 )
 
 // maxRace is how far the times of two events may contradict their order, as a
@@ -42,33 +43,55 @@ const maxRace = domain.MaxClockSkew + time.Minute
 // is nothing to check.
 var ErrNotOpened = errors.New("it was not opened: its ledger has no event; run the same `paldies campaign open` again")
 
-// Ledger is what an audit reads; *eventstore.Ledger is one. Replay gives every
-// event once, in order, and fails on a gap.
+// Ledger is what an audit reads: *eventstore.Ledger is one, and so are
+// transparency.Entries, the offline copy. Replay gives every event once, in
+// order, and fails on a gap. The events may be kept.
 type Ledger interface {
 	Replay(ctx context.Context, from, to uint64, fn func([]eventstore.Recorded) error) error
 }
 
+// Options are what an audit may have besides the events.
+type Options struct {
+	// Seal is what was signed about them; nil when nobody asked.
+	Seal *Seal
+	// Progress, when not nil, is called with the events seen so far.
+	Progress func(events uint64)
+}
+
 // Verify replays a ledger from its first event and checks everything. Whatever
 // is wrong with its content is in the report. Errors are ErrNotOpened and
-// faults of the ledger's service. Progress, when not nil, is called with the
-// events seen so far.
-func Verify(ctx context.Context, campaign string, l Ledger, codec *domain.Codec, progress func(events uint64)) (*Report, error) {
-	a := newAuditor(campaign, codec)
-	err := l.Replay(ctx, 1, 0, func(batch []eventstore.Recorded) error {
-		for _, rec := range batch {
-			if err := a.event(rec); err != nil {
-				return err
-			}
+// faults of the ledger's service.
+func Verify(ctx context.Context, campaign string, l Ledger, codec *domain.Codec, o Options) (*Report, error) {
+	a := newAuditor(campaign)
+	seal := o.Seal.rebuild()
+	err := inOrder(ctx, l, func(b *bundle) { b.prepare(codec, seal != nil) }, func(b *bundle) error {
+		switch {
+		case seal == nil:
+		case len(b.leaves) == transparency.TileWidth:
+			seal.AppendBundle(b.leaves, b.root)
+		default:
+			seal.Append(b.leaves)
 		}
-		if progress != nil {
-			progress(a.last)
+		for i, rec := range b.events {
+			if a.stopped {
+				break
+			}
+			a.event(rec, b.decoded[i], b.errs[i])
+		}
+		if a.stopped && seal == nil {
+			return errStop
+		}
+		if o.Progress != nil {
+			o.Progress(b.events[len(b.events)-1].Sequence)
 		}
 		return nil
 	})
 	switch {
 	case errors.Is(err, errStop):
 	case errors.Is(err, eventstore.ErrCorrupt):
-		a.mismatch(CheckOrder, a.last+1, "%v", err)
+		if !a.stopped {
+			a.mismatch(CheckOrder, a.last+1, "%v", err)
+		}
 		a.stopped = true
 	case err != nil:
 		return nil, fmt.Errorf("campaign %s: replay: %w", campaign, err)
@@ -76,7 +99,14 @@ func Verify(ctx context.Context, campaign string, l Ledger, codec *domain.Codec,
 		return nil, fmt.Errorf("campaign %s: %w", campaign, ErrNotOpened)
 	}
 	a.recount()
-	return a.report(), nil
+	report := a.report()
+	if err := report.certifications(ctx, l, codec, a.certifications); err != nil {
+		return nil, err
+	}
+	if seal != nil {
+		report.seal(o.Seal, seal)
+	}
+	return report, nil
 }
 
 // errStop ends an audit that cannot go on: what follows an event that cannot
@@ -97,17 +127,17 @@ type ending struct {
 
 type auditor struct {
 	campaign string
-	codec    *domain.Codec
 	tally    *domain.Tally
 	ballots  map[domain.Pseudonym]*ballot
 	last     uint64
 	latest   moment // the event with the highest time so far
 
-	closed    moment            // campaign.closed
-	archived  uint64            // sequence of campaign.archived, or 0
-	certified map[uint64]bool   // sequences of results.certified
-	ended     map[string]ending // by specialist: why votes for that id ended
-	merged    map[string]moment // by canonical specialist: the last merge into it
+	closed         moment          // campaign.closed
+	archived       uint64          // sequence of campaign.archived, or 0
+	certified      map[uint64]bool // sequences of results.certified
+	certifications []certification
+	ended          map[string]ending // by specialist: why votes for that id ended
+	merged         map[string]moment // by canonical specialist: the last merge into it
 
 	found   map[string][]Mismatch // by check
 	stopped bool                  // events are left that were not checked
@@ -115,8 +145,8 @@ type auditor struct {
 	raced   []Mismatch
 }
 
-func newAuditor(campaign string, codec *domain.Codec) *auditor {
-	return &auditor{campaign: campaign, codec: codec, tally: new(domain.Tally),
+func newAuditor(campaign string) *auditor {
+	return &auditor{campaign: campaign, tally: new(domain.Tally),
 		ballots:   make(map[domain.Pseudonym]*ballot),
 		certified: make(map[uint64]bool),
 		ended:     make(map[string]ending),
@@ -128,37 +158,45 @@ func (a *auditor) mismatch(check string, sequence uint64, format string, args ..
 	a.found[check] = append(a.found[check], Mismatch{Sequence: sequence, Text: fmt.Sprintf(format, args...)})
 }
 
-// stop is a mismatch behind which nothing can be checked.
-func (a *auditor) stop(check string, sequence uint64, text string) error {
+// stop is a mismatch behind which no event can be checked.
+func (a *auditor) stop(check string, sequence uint64, text string) {
 	a.mismatch(check, sequence, "%s; nothing behind it could be checked", text)
 	a.stopped = true
-	return errStop
 }
 
 // event folds one event and checks it. The register is then as of the event
 // itself, which for voters' events is the same as before them.
-func (a *auditor) event(rec eventstore.Recorded) error {
+func (a *auditor) event(rec eventstore.Recorded, e domain.Event, err error) {
 	if rec.Sequence != a.last+1 {
 		a.mismatch(CheckOrder, rec.Sequence, "it follows event %d", a.last)
 	}
 	a.last = rec.Sequence
-	e, err := a.codec.Decode(rec.Data)
 	if err != nil {
-		return a.stop(CheckEvents, rec.Sequence, err.Error())
+		a.stop(CheckEvents, rec.Sequence, err.Error())
+		return
 	}
-	if want := domain.Subject(e); e.Campaign != a.campaign || rec.Subject != want {
-		a.mismatch(CheckSubjects, rec.Sequence, "it is on %s and belongs on %s", rec.Subject, want)
-	}
+	a.place(rec, e)
 	a.inTime(rec.Sequence, e.Time)
 	if _, err := a.tally.Apply(rec.Sequence, e); err != nil {
 		// A mismatch names its event already.
-		return a.stop(CheckLife, rec.Sequence, strings.TrimPrefix(err.Error(), fmt.Sprintf("event %d: ", rec.Sequence)))
+		a.stop(CheckLife, rec.Sequence, strings.TrimPrefix(err.Error(), fmt.Sprintf("event %d: ", rec.Sequence)))
+		return
 	}
 	if a.archived != 0 {
 		a.mismatch(CheckLife, rec.Sequence, "nothing can follow event %d, which archived the campaign", a.archived)
 	}
 	a.rules(rec.Sequence, e)
-	return nil
+}
+
+// place checks that an event is where its content says. A log has no subjects:
+// there only the campaign can be wrong.
+func (a *auditor) place(rec eventstore.Recorded, e domain.Event) {
+	switch {
+	case rec.Subject == "" && e.Campaign != a.campaign:
+		a.mismatch(CheckSubjects, rec.Sequence, "it is of the campaign %s", e.Campaign)
+	case rec.Subject != "" && (e.Campaign != a.campaign || rec.Subject != domain.Subject(e)):
+		a.mismatch(CheckSubjects, rec.Sequence, "it is on %s and belongs on %s", rec.Subject, domain.Subject(e))
+	}
 }
 
 // rules checks what the fold of an event does not.
@@ -215,6 +253,7 @@ func (a *auditor) certification(sequence uint64, d domain.ResultsCertified) {
 		a.mismatch(CheckLife, sequence, "it supersedes event %d, which certifies nothing", d.Supersedes)
 	}
 	a.certified[sequence] = true
+	a.certifications = append(a.certifications, certification{sequence, d})
 }
 
 func (a *auditor) report() *Report {

@@ -63,7 +63,7 @@ func status(t *testing.T, r *audit.Report, name string) audit.Status {
 }
 
 func TestACampaignThatWasNotOpened(t *testing.T) {
-	_, err := audit.Verify(t.Context(), campaign, tape{}, nil, nil)
+	_, err := audit.Verify(t.Context(), campaign, tape{}, nil, audit.Options{})
 	if !errors.Is(err, audit.ErrNotOpened) || !strings.Contains(err.Error(), campaign) {
 		t.Errorf("the error is %v", err)
 	}
@@ -77,7 +77,7 @@ func TestTheLedgerFails(t *testing.T) {
 		if events {
 			failing.events = w.recorded().events
 		}
-		if _, err := audit.Verify(t.Context(), campaign, failing, w.codec, nil); !errors.Is(err, eventstore.ErrUnavailable) {
+		if _, err := audit.Verify(t.Context(), campaign, failing, w.codec, audit.Options{}); !errors.Is(err, eventstore.ErrUnavailable) {
 			t.Errorf("the error is %v", err)
 		}
 	}
@@ -93,7 +93,7 @@ func TestEventsAreMissing(t *testing.T) {
 
 	t.Run("and the ledger says so", func(t *testing.T) {
 		corrupt := tape{played.events[:2], fmt.Errorf("%w: sequence 3 is missing", eventstore.ErrCorrupt)}
-		r, err := audit.Verify(t.Context(), campaign, corrupt, w.codec, nil)
+		r, err := audit.Verify(t.Context(), campaign, corrupt, w.codec, audit.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +104,7 @@ func TestEventsAreMissing(t *testing.T) {
 	})
 	t.Run("and the ledger is silent", func(t *testing.T) {
 		silent := tape{events: slices.Delete(slices.Clone(played.events), 2, 3)}
-		r, err := audit.Verify(t.Context(), campaign, silent, w.codec, nil)
+		r, err := audit.Verify(t.Context(), campaign, silent, w.codec, audit.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

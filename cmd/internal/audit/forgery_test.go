@@ -231,19 +231,19 @@ var forgeries = []forgery{
 		text: "event 3: it certifies the results as of event 3, which does not lie below it",
 		forge: func(w *world) uint64 {
 			closed := w.admin(domain.CampaignClosed{})
-			return w.admin(domain.ResultsCertified{Sequence: closed + 1, TallyDigest: "kopsavilkums"})
+			return w.admin(domain.ResultsCertified{Sequence: closed + 1, TallyDigest: w.digest(closed)})
 		}},
 	{name: "a certification that supersedes none", check: audit.CheckLife,
 		text: "event 3: it supersedes event 2, which certifies nothing",
 		forge: func(w *world) uint64 {
 			closed := w.admin(domain.CampaignClosed{})
-			return w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: "kopsavilkums", Supersedes: closed})
+			return w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed), Supersedes: closed})
 		}},
 	{name: "a publication of what was not certified", check: audit.CheckLife,
 		text: "event 4: it publishes event 2, which certifies nothing",
 		forge: func(w *world) uint64 {
 			closed := w.admin(domain.CampaignClosed{})
-			w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: "kopsavilkums"})
+			w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed)})
 			return w.admin(domain.ResultsPublished{Certified: closed})
 		}},
 	{name: "an annulment after the archiving", check: audit.CheckLife,
@@ -312,11 +312,23 @@ func (w *world) annulmentOf(vote uint64) (domain.Event, domain.VoteAnnulled) {
 		Decision: "SIF-2018/0", Reason: "Bez lēmuma.", Active: w.ballot(d.Voter).Active() - 1}
 }
 
+// digest is that of the results as of an event, or of the last one that can be
+// counted: behind a forgery no audit counts either.
+func (w *world) digest(sequence uint64) string {
+	var tally domain.Tally
+	for i, e := range w.log[:sequence] {
+		if _, err := tally.Apply(uint64(i+1), e); err != nil {
+			break
+		}
+	}
+	return tally.Digest()
+}
+
 // archive takes an open campaign to the end of its life, in four events.
 func (w *world) archive() {
 	w.t.Helper()
 	closed := w.admin(domain.CampaignClosed{})
-	certified := w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: "kopsavilkums"})
+	certified := w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed)})
 	w.admin(domain.ResultsPublished{Certified: certified})
 	w.admin(domain.CampaignArchived{})
 }

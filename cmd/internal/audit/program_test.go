@@ -197,7 +197,7 @@ func (p *program) goOn(t *rapid.T) {
 	case domain.StatusOpen:
 		p.adminAt(t, domain.CampaignClosed{})
 	case domain.StatusClosed:
-		p.adminAt(t, domain.ResultsCertified{Sequence: last, TallyDigest: "kopsavilkums"})
+		p.adminAt(t, domain.ResultsCertified{Sequence: last, TallyDigest: p.digest(last)})
 	case domain.StatusCertified:
 		p.adminAt(t, domain.ResultsPublished{Certified: p.register.Campaign().Control})
 	}

@@ -44,7 +44,7 @@ func (w *world) readModel(events uint64) *audit.ReadModel {
 // compare audits a ledger and compares a read model.
 func (w *world) compare(l audit.Ledger, m *audit.ReadModel) *audit.Report {
 	w.t.Helper()
-	report, err := audit.Verify(context.Background(), campaign, l, w.codec, nil)
+	report, err := audit.Verify(context.Background(), campaign, l, w.codec, audit.Options{})
 	if err == nil {
 		err = report.AddReadModel(context.Background(), l, w.codec, m)
 	}

@@ -212,7 +212,7 @@ func (w *world) ref(vote uint64) domain.VoteRef {
 
 func (w *world) verify() *audit.Report {
 	w.t.Helper()
-	report, err := audit.Verify(context.Background(), campaign, w.ledger, w.codec, nil)
+	report, err := audit.Verify(context.Background(), campaign, w.ledger, w.codec, audit.Options{})
 	if err != nil {
 		w.t.Fatal(err)
 	}

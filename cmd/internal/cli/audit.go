@@ -50,7 +50,7 @@ func (a *app) auditVerifyCommand() *cobra.Command {
 			}
 			var seen atomic.Uint64
 			stop := a.progress("verify "+*campaign, int64(info.Last), func() int64 { return int64(seen.Load()) })
-			report, err := audit.Verify(ctx, *campaign, l, a.codec, seen.Store)
+			report, err := audit.Verify(ctx, *campaign, l, a.codec, audit.Options{Progress: seen.Store})
 			stop()
 			if err != nil {
 				return err

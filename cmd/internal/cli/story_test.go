@@ -415,7 +415,7 @@ func (s *story) table(by string, tally *domain.Tally) string {
 }
 
 func (s *story) audit([]string) string {
-	report, err := audit.Verify(s.ctx, s.id, s.ledger, s.app.codec, nil)
+	report, err := audit.Verify(s.ctx, s.id, s.ledger, s.app.codec, audit.Options{})
 	s.check(err)
 	deviations, err := s.ledger.CheckConfig(s.ctx)
 	s.check(err)

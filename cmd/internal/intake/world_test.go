@@ -102,7 +102,7 @@ func (w *world) count() *domain.Tally {
 // audited fails the test unless the ledger passes an audit.
 func (w *world) audited() *audit.Report {
 	w.t.Helper()
-	report, err := audit.Verify(context.Background(), campaign, w.ledger, w.codec, nil)
+	report, err := audit.Verify(context.Background(), campaign, w.ledger, w.codec, audit.Options{})
 	must(w.t, err)
 	for _, c := range report.Checks {
 		for _, m := range c.Mismatches {

@@ -1,0 +1,150 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"sakipaldies.lv/ledger/domain"
+	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/eventstore/transparency"
+)
+
+// The checks of what was signed. They are on the checklist when there is a Seal.
+const (
+	CheckSigned    = "signed"
+	CheckFiles     = "files"
+	CheckCertified = "certified"
+)
+
+// Seal is what was signed about the events, and the files that are to follow
+// from them.
+type Seal struct {
+	Heads    []transparency.Head
+	Findings []transparency.Finding // about signatures and checkpoints themselves
+	Folder   *transparency.Folder   // nil when the events do not come from one
+}
+
+// rebuild is nil without a Seal.
+func (s *Seal) rebuild() *transparency.Rebuild {
+	if s == nil {
+		return nil
+	}
+	return transparency.NewRebuild(s.Folder, s.Heads)
+}
+
+// seal adds what the rebuilt tree shows.
+func (r *Report) seal(s *Seal, rebuilt *transparency.Rebuild) {
+	size := rebuilt.Size()
+	signed := Check{Name: CheckSigned, Title: fmt.Sprintf("Everything that was signed, %s, follows from the events", plural(len(s.Heads), "tree head"))}
+	files := Check{Name: CheckFiles, Title: "Every file of the log follows from the events"}
+	for _, f := range append(s.Findings, rebuilt.Finish()...) {
+		check := &signed
+		if f.File {
+			check = &files
+		}
+		check.Mismatches = append(check.Mismatches, Mismatch{Sequence: f.Sequence, Text: f.Path + ": " + f.Text})
+	}
+	newest := uint64(0)
+	for _, h := range s.Heads {
+		newest = max(newest, h.Size)
+	}
+	if unsigned := size - min(size, newest); unsigned > 0 {
+		signed.Title += fmt.Sprintf("; the last %s not signed yet", plural(int(unsigned), "event"))
+	}
+	r.add(signed)
+	if s.Folder != nil {
+		r.add(files)
+	}
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// add puts a check that was looked at to the end on the list.
+func (r *Report) add(c Check) {
+	c.Status = Passed
+	if len(c.Mismatches) > 0 {
+		c.Status = Failed
+	}
+	r.Checks = append(r.Checks, c)
+}
+
+// certification is an event that certifies results.
+type certification struct {
+	sequence uint64
+	domain.ResultsCertified
+}
+
+// certifications counts again what was certified, and compares the tree heads
+// that certifications name.
+func (r *Report) certifications(ctx context.Context, l Ledger, codec *domain.Codec, list []certification) error {
+	if len(list) == 0 {
+		return nil
+	}
+	check := Check{Name: CheckCertified, Title: fmt.Sprintf("Certified results (%d) are those of the events", len(list))}
+	for _, c := range list {
+		if c.Sequence >= c.sequence {
+			continue // on the list already
+		}
+		if c.Sequence > r.tally.Position() {
+			check.Mismatches = append(check.Mismatches, Mismatch{c.sequence, fmt.Sprintf("the results as of event %d cannot be counted", c.Sequence)})
+			continue
+		}
+		tally, err := r.tallyAt(ctx, l, codec, c.Sequence)
+		if err != nil {
+			return err
+		}
+		if digest := tally.Digest(); digest != c.TallyDigest {
+			check.Mismatches = append(check.Mismatches, Mismatch{c.sequence, fmt.Sprintf("the results as of event %d have the digest %s, certified was %s", c.Sequence, digest, c.TallyDigest)})
+		}
+	}
+	roots, err := certifiedRoots(ctx, l, list)
+	if err != nil {
+		return fmt.Errorf("campaign %s: certified roots: %w", r.Campaign, err)
+	}
+	check.Mismatches = append(check.Mismatches, roots...)
+	r.add(check)
+	return nil
+}
+
+// certifiedRoots compares the roots that certifications name. They are rare, so
+// that the events may be hashed once more for them.
+func certifiedRoots(ctx context.Context, l Ledger, list []certification) (found []Mismatch, err error) {
+	var heads []transparency.Head
+	for _, c := range list {
+		if c.LogRoot == "" {
+			continue
+		}
+		root, err := tlog.ParseHash(c.LogRoot)
+		if err != nil {
+			found = append(found, Mismatch{c.sequence, fmt.Sprintf("log_root %q is no hash in base64", c.LogRoot)})
+			continue
+		}
+		heads = append(heads, transparency.Head{Size: c.LogSize, Root: root, From: fmt.Sprintf("event %d, which certifies results", c.sequence)})
+	}
+	if len(heads) == 0 {
+		return found, nil
+	}
+	rebuilt := transparency.NewRebuild(nil, heads)
+	err = l.Replay(ctx, 1, list[len(list)-1].sequence, func(batch []eventstore.Recorded) error {
+		leaves := make([]tlog.Hash, len(batch))
+		for i, rec := range batch {
+			leaves[i] = tlog.RecordHash(rec.Data)
+		}
+		rebuilt.Append(leaves)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range rebuilt.Finish() {
+		found = append(found, Mismatch{Text: f.Path + ": " + f.Text})
+	}
+	return found, nil
+}
