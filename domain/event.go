@@ -326,3 +326,6 @@ func Timestamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond
 // FormatTime writes a moment as people and files get it: RFC 3339, UTC, always
 // with milliseconds.
 func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// Kind is an event's type without the prefix that all have: "vote.cast.v1".
+func Kind(e Event) string { return e.Data.kind() }

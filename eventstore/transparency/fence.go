@@ -80,16 +80,22 @@ func NewBucketFence(ctx context.Context, nc *nats.Conn, key string, replicas int
 
 // Load asks the leader: the bucket's own reads may be answered by any replica.
 func (f *BucketFence) Load(ctx context.Context) (s Signed, revision uint64, err error) {
+	return LoadSigned(ctx, f.nc, f.key)
+}
+
+// LoadSigned reads what was signed last under a key, without making anything.
+// Revision 0 says that nothing ever was.
+func LoadSigned(ctx context.Context, nc *nats.Conn, key string) (s Signed, revision uint64, err error) {
 	ctx, stop := context.WithTimeout(ctx, fenceTimeout)
 	defer stop()
-	subject := "$KV." + fenceBucket + "." + f.key
+	subject := "$KV." + fenceBucket + "." + key
 	ask, err := json.Marshal(map[string]string{"last_by_subj": subject})
 	if err != nil {
 		return s, 0, err
 	}
-	msg, err := f.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+fenceBucket, ask)
+	msg, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+fenceBucket, ask)
 	if err != nil {
-		return s, 0, fmt.Errorf("fence of %s: %w: %w", f.key, eventstore.ErrUnavailable, err)
+		return s, 0, fmt.Errorf("fence of %s: %w: %w", key, eventstore.ErrUnavailable, err)
 	}
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
@@ -99,16 +105,16 @@ func (f *BucketFence) Load(ctx context.Context) (s Signed, revision uint64, err 
 		} `json:"message"`
 	}
 	if err := json.Unmarshal(msg.Data, &answer); err != nil {
-		return s, 0, fmt.Errorf("fence of %s: the server's answer: %w", f.key, err)
+		return s, 0, fmt.Errorf("fence of %s: the server's answer: %w", key, err)
 	}
 	switch {
-	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+	case answer.Error != nil && (answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound || answer.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound):
 		return s, 0, nil
 	case answer.Error != nil:
-		return s, 0, fmt.Errorf("fence of %s: %w: %w", f.key, eventstore.ErrUnavailable, answer.Error)
+		return s, 0, fmt.Errorf("fence of %s: %w: %w", key, eventstore.ErrUnavailable, answer.Error)
 	}
 	if err := json.Unmarshal(answer.Message.Data, &s); err != nil {
-		return s, 0, fmt.Errorf("fence of %s: its value cannot be read, so nothing is signed: %w", f.key, err)
+		return s, 0, fmt.Errorf("fence of %s: its value cannot be read, so nothing is signed: %w", key, err)
 	}
 	return s, answer.Message.Sequence, nil
 }

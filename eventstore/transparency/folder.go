@@ -281,3 +281,33 @@ func (f *Folder) mendCheckpoints(keys *Keys) (*Checkpoint, error) {
 	}
 	return published, f.append(CheckpointsPath, signed)
 }
+
+// AddKey writes a verifier key into the folder's list, unless it is there.
+func (f *Folder) AddKey(verifier string) error {
+	if err := f.create(); err != nil {
+		return err
+	}
+	known, err := f.HasKey(verifier)
+	if err != nil || known {
+		return err
+	}
+	data, err := f.Read(KeysPath)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return f.replace(KeysPath, append(data, verifier+"\n"...))
+}
+
+// HasKey says whether a verifier key is in the folder's list.
+func (f *Folder) HasKey(verifier string) (bool, error) {
+	data, err := f.Read(KeysPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	for line := range bytes.Lines(data) {
+		if string(bytes.TrimSpace(line)) == verifier {
+			return true, nil
+		}
+	}
+	return false, err
+}

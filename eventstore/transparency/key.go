@@ -1,7 +1,9 @@
 package transparency
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -72,4 +74,21 @@ func ParseSigner(signing string) (note.Signer, error) {
 		return nil, fmt.Errorf("%w: it is no signing key (PRIVATE+KEY+name+hash+key): restore it from its backup", ErrKey)
 	}
 	return signer, nil
+}
+
+// VerifierKey is the verifier key that belongs to a signing key. A signed note's
+// signing key (PRIVATE+KEY+name+hash+key) holds the seed of an Ed25519 key
+// (RFC 8032) behind one byte for the algorithm.
+func VerifierKey(signing string) (string, error) {
+	signer, err := ParseSigner(signing)
+	if err != nil {
+		return "", err
+	}
+	parts := strings.Split(strings.TrimSpace(signing), "+")
+	seed, err := base64.StdEncoding.DecodeString(strings.Join(parts[4:], "+"))
+	if err != nil || len(seed) != 1+ed25519.SeedSize {
+		return "", fmt.Errorf("%w: it is no Ed25519 signing key", ErrKey)
+	}
+	public := ed25519.NewKeyFromSeed(seed[1:]).Public().(ed25519.PublicKey)
+	return note.NewEd25519VerifierKey(signer.Name(), public)
 }

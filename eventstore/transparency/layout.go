@@ -123,3 +123,9 @@ func decodeTile(data []byte, width int) ([]tlog.Hash, error) {
 	}
 	return hashes, nil
 }
+
+// IsLogPath says whether a path is that of a tile or a bundle.
+func IsLogPath(path string) bool {
+	_, ok := parsePlace(path)
+	return ok
+}

@@ -26,6 +26,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -105,6 +106,9 @@ func Verify(ctx context.Context, campaign string, l Ledger, codec *domain.Codec,
 	}
 	if seal != nil {
 		report.seal(o.Seal, seal)
+	}
+	if o.Seal.offline() {
+		report.Checks = slices.DeleteFunc(report.Checks, func(c Check) bool { return c.Name == CheckStream })
 	}
 	return report, nil
 }

@@ -34,6 +34,9 @@ func (s *Seal) rebuild() *transparency.Rebuild {
 	return transparency.NewRebuild(s.Folder, s.Heads)
 }
 
+// offline says that the events come from a folder: there is no stream.
+func (s *Seal) offline() bool { return s != nil && s.Folder != nil }
+
 // seal adds what the rebuilt tree shows.
 func (r *Report) seal(s *Seal, rebuilt *transparency.Rebuild) {
 	size := rebuilt.Size()
@@ -54,7 +57,7 @@ func (r *Report) seal(s *Seal, rebuilt *transparency.Rebuild) {
 		signed.Title += fmt.Sprintf("; the last %s not signed yet", plural(int(unsigned), "event"))
 	}
 	r.add(signed)
-	if s.Folder != nil {
+	if s.offline() {
 		r.add(files)
 	}
 }

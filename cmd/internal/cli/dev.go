@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -33,14 +34,15 @@ const (
 var errHTTPAddress = errors.New("the HTTP address cannot be used")
 
 func (a *app) devCommand() *cobra.Command {
-	var address string
+	var address, auditorToken string
 	var database devDatabase
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a node on the data directory until it is stopped",
 		Long: "Run a node on the data directory until it is stopped: an embedded NATS server on\n" +
-			"the loopback interface, a read model of every campaign in memory, and /livez and\n" +
-			"/readyz over HTTP. Other commands on the same data directory use it by themselves.\n\n" +
+			"the loopback interface, a read model of every campaign in memory, the signed Merkle\n" +
+			"log of every campaign, and /livez, /readyz, /metrics and /log/ID/ over HTTP. Other\n" +
+			"commands on the same data directory use it by themselves.\n\n" +
 			"With --database-url or --database local it keeps the read model in Postgres up to\n" +
 			"date too, tables included.",
 		Args: cobra.NoArgs,
@@ -48,7 +50,7 @@ func (a *app) devCommand() *cobra.Command {
 			if err := database.validate(); err != nil {
 				return err
 			}
-			err := a.dev(cmd, address, &database)
+			err := a.dev(cmd, address, auditorToken, &database)
 			if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
 				err = nil // Being asked to stop, even while it starts, is its normal end.
 			}
@@ -56,13 +58,14 @@ func (a *app) devCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&address, "http", defaultHTTP, "address for HTTP; port 0 takes a free one")
+	cmd.Flags().StringVar(&auditorToken, "auditor-token", "", "who sends it as a bearer token gets the events of /log/ID/; without it nobody does (better by PALDIES_AUDITOR_TOKEN_FILE)")
 	database.flags(cmd)
 	return cmd
 }
 
 // dev runs everything in one process and ends when it is asked to stop, or by
 // the failure of a part.
-func (a *app) dev(cmd *cobra.Command, address string, database *devDatabase) (err error) {
+func (a *app) dev(cmd *cobra.Command, address, auditorToken string, database *devDatabase) (err error) {
 	ctx, stop := context.WithCancel(cmd.Context())
 	defer stop()
 	if a.natsURL != "" {
@@ -90,18 +93,25 @@ func (a *app) dev(cmd *cobra.Command, address string, database *devDatabase) (er
 	if err := a.printBanner(ctx, n, database, listener.Addr().String()); err != nil {
 		return n.Explain(err)
 	}
-	return a.runNode(ctx, stop, n, database, listener)
+	return a.runNode(ctx, stop, n, newSealings(a, n, auditorToken), database, listener)
 }
 
 // runNode runs the parts of a node until the context ends or one of them fails.
-func (a *app) runNode(ctx context.Context, stop func(), n *node.Node, database *devDatabase, listener net.Listener) error {
+func (a *app) runNode(ctx context.Context, stop func(), n *node.Node, logs *sealings, database *devDatabase, listener net.Listener) error {
 	created, err := watchStreams(n.Conn())
+	if err != nil {
+		return err
+	}
+	toSeal, err := watchStreams(n.Conn())
 	if err != nil {
 		return err
 	}
 	log, campaigns := a.logger(), nodeCampaigns{a, n}
 	follower := projections.NewFollower(campaigns, a.codec, log)
-	parts := []func() error{func() error { return follower.Run(ctx, created) }}
+	parts := []func() error{
+		func() error { return follower.Run(ctx, created) },
+		func() error { return logs.run(ctx, toSeal) },
+	}
 	var p *projector
 	if database.wanted() {
 		p = a.newProjector(database.db, databaseAddress(database.url))
@@ -110,7 +120,9 @@ func (a *app) runNode(ctx context.Context, stop func(), n *node.Node, database *
 	if database.server != nil {
 		parts = append(parts, func() error { return database.keep(ctx) })
 	}
-	parts = append(parts, func() error { return serveHTTP(ctx, listener, newHealth(n, follower, p).handler(), log) })
+	h := newHealth(n, follower, p)
+	h.logs = logs
+	parts = append(parts, func() error { return serveHTTP(ctx, listener, h.handler(), log) })
 	return together(stop, parts...)
 }
 
@@ -188,7 +200,8 @@ func (a *app) printBanner(ctx context.Context, n *node.Node, database *devDataba
 	lines := [][2]string{
 		{"data", n.DataDir()},
 		{"nats", fmt.Sprintf("%s (embedded nats-server %s, for this user's commands)", n.URL(), n.Conn().ConnectedServerVersion())},
-		{"http", fmt.Sprintf("http://%s/livez, /readyz and /metrics", http)},
+		{"http", fmt.Sprintf("http://%s/livez, /readyz, /metrics and /log/ID/checkpoint", http)},
+		{"logs", filepath.Join(n.DataDir(), "log") + ", signed about once a second"},
 		{"campaigns", nameCampaigns(ids)},
 	}
 	if database.wanted() {

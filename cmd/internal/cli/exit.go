@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,6 +13,7 @@ import (
 	"sakipaldies.lv/ledger/cmd/internal/node"
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/eventstore/transparency"
 	"sakipaldies.lv/ledger/projections/postgres"
 )
 
@@ -52,7 +54,17 @@ func (e *unsureError) Unwrap() error { return e.error }
 var unavailable = []error{
 	node.ErrInUse, node.ErrDataDir, node.ErrUnavailable, node.ErrCredentials, node.ErrUnsuitable, node.ErrStorageFull,
 	eventstore.ErrUnavailable, eventstore.ErrOutcomeUnknown, eventstore.ErrBusy, intake.ErrContention, errHTTPAddress,
-	postgres.ErrUnavailable, postgres.ErrRefused, errNodeGone,
+	postgres.ErrUnavailable, postgres.ErrRefused, errNodeGone, transparency.ErrFenced, transparency.ErrNotSealed,
+}
+
+// mismatches are what a verification finds, and what halts a signer.
+var mismatches = []error{
+	errMismatch, eventstore.ErrCorrupt, transparency.ErrFork, transparency.ErrShorter, transparency.ErrMisread,
+	transparency.ErrChanged, transparency.ErrSignature, transparency.ErrMalformed,
+}
+
+func isMismatch(err error) bool {
+	return slices.ContainsFunc(mismatches, func(target error) bool { return errors.Is(err, target) })
 }
 
 func exitCode(err error) int {
@@ -66,7 +78,7 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.Is(err, errMismatch), errors.Is(err, eventstore.ErrCorrupt):
+	case isMismatch(err):
 		return exitMismatch
 	case errors.As(err, &refusal), errors.As(err, &notAllowed), errors.Is(err, intake.ErrCampaignExists):
 		return exitRefused

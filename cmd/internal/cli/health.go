@@ -61,6 +61,7 @@ type health struct {
 	node      *node.Node            // the node in this process
 	follower  *projections.Follower // read models in memory
 	projector *projector            // read models in Postgres
+	logs      *sealings             // Merkle logs
 	checks    chan struct{}         // holds a place for every check under way
 }
 
@@ -73,6 +74,9 @@ func (h *health) handler() http.Handler {
 	mux.HandleFunc("GET /livez", h.livez)
 	mux.HandleFunc("GET /readyz", h.readyz)
 	mux.Handle("GET /metrics", h.metrics())
+	if h.logs != nil {
+		mux.HandleFunc("/log/{campaign}/{path...}", h.logs.serve)
+	}
 	return mux
 }
 
@@ -90,6 +94,7 @@ type readiness struct {
 	Dependencies []dependencyState `json:"dependencies"`
 	Campaigns    []campaignState   `json:"campaigns"`           // in memory
 	Projector    *projectorState   `json:"projector,omitempty"` // in Postgres
+	Logs         []logState        `json:"logs,omitempty"`      // a log that is not sealed hinders no vote
 }
 
 type dependencyState struct {
@@ -164,6 +169,9 @@ func (h *health) check(ctx context.Context) readiness {
 		var ready bool
 		s.Campaigns, ready = campaignStates(states)
 		s.Ready = s.Ready && ready
+	}
+	if h.logs != nil {
+		s.Logs = h.logs.list()
 	}
 	if h.projector != nil {
 		state := h.projector.state(ctx)

@@ -28,6 +28,10 @@ var (
 		"1 for what the read model is at the moment, 0 for what it is not.", []string{"model", "campaign", "status"}, nil)
 	leadingMetric = prometheus.NewDesc("paldies_projector_leading",
 		"1 while this process writes the read models in Postgres.", nil, nil)
+	sealedMetric = prometheus.NewDesc("paldies_log_sealed",
+		"Events of the ledger that the newest checkpoint covers.", []string{"campaign"}, nil)
+	unsealedMetric = prometheus.NewDesc("paldies_log_halted",
+		"1 while the log of a campaign is not sealed because something is wrong.", []string{"campaign"}, nil)
 	interruptedMetric = prometheus.NewDesc("paldies_projector_interrupted",
 		"1 while the projector can neither work nor wait.", nil, nil)
 )
@@ -48,7 +52,7 @@ type modelCollector struct{ health *health }
 
 // Describe implements prometheus.Collector.
 func (c modelCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{positionMetric, lastMetric, lagMetric, statusMetric, leadingMetric, interruptedMetric} {
+	for _, d := range []*prometheus.Desc{positionMetric, lastMetric, lagMetric, statusMetric, leadingMetric, interruptedMetric, sealedMetric, unsealedMetric} {
 		out <- d
 	}
 }
@@ -61,6 +65,12 @@ func (c modelCollector) Collect(out chan<- prometheus.Metric) {
 		states, _ := c.health.follower.States(ctx) // which are there in spite of an error
 		list, _ := campaignStates(states)
 		collectModels(out, modelInMemory, list)
+	}
+	if c.health.logs != nil {
+		for _, log := range c.health.logs.list() {
+			out <- gauge(sealedMetric, float64(log.Events), log.Campaign)
+			out <- gauge(unsealedMetric, truth(log.Error != ""), log.Campaign)
+		}
 	}
 	if c.health.projector != nil {
 		state := c.health.projector.state(ctx)

@@ -139,6 +139,9 @@ var jsonOptions = json.JoinOptions(
 	})),
 )
 
+// jsonValue is text that is JSON already, as it was recorded.
+func jsonValue(text []byte) jsontext.Value { return jsontext.Value(text) }
+
 func printJSON(w io.Writer, value any) error {
 	if err := json.MarshalWrite(w, value, jsonOptions); err != nil {
 		return err

@@ -1,0 +1,206 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sakipaldies.lv/ledger/cmd/internal/keyring"
+	"sakipaldies.lv/ledger/cmd/internal/node"
+	"sakipaldies.lv/ledger/domain"
+	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/eventstore/transparency"
+)
+
+// sealOptions are what the sealing of a campaign needs.
+type sealOptions struct {
+	campaign string
+	dir      string // of the log; empty for the data directory's
+	keyFile  string // of the signing key; empty for the data directory's
+	interval time.Duration
+}
+
+func (a *app) sealCommand() *cobra.Command {
+	var o sealOptions
+	var once bool
+	cmd := &cobra.Command{
+		Use:   "seal --campaign ID",
+		Short: "Write a campaign's Merkle log and sign its checkpoints",
+		Long: "Write a campaign's Merkle log and sign its checkpoints, about one a second while\n" +
+			"votes come in, until it is stopped; or, with --once, one of what is there now.\n\n" +
+			"The folder is laid out as C2SP tlog-tiles demands, so that programs we did not write\n" +
+			"can check it. The signing key is made on first use; the verifier key is in DIR/vkey.\n" +
+			"Publish it where the folder's operator cannot change it.\n\n" +
+			"One process at a time may seal a campaign. It halts rather than sign what\n" +
+			"contradicts what was signed before. `paldies dev` seals by itself.",
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&o.campaign, "campaign", "", "id of the campaign (needed)")
+	required(cmd, "campaign")
+	cmd.Flags().StringVar(&o.dir, "log", "", "folder of the log (default: log/ID in the data directory)")
+	cmd.Flags().StringVar(&o.keyFile, "signing-key-file", "", "the signing key (default: keys/ID.signer in the data directory)")
+	cmd.Flags().DurationVar(&o.interval, "interval", time.Second, "time between two checkpoints")
+	cmd.Flags().BoolVar(&once, "once", false, "sign one checkpoint of what is there now, and stop")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if o.interval < 10*time.Millisecond || o.interval > time.Hour {
+			return usagef("--interval %v: use 10ms to 1h", o.interval)
+		}
+		if !once && !cmd.Flags().Changed("log-level") {
+			a.logLevel = slog.LevelInfo // what it does is told by its log
+		}
+		err := a.seal(cmd, o, once)
+		if !once && cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
+			err = nil // Being asked to stop is its normal end.
+		}
+		return err
+	}
+	cmd.AddCommand(a.sealKeygenCommand())
+	return cmd
+}
+
+func (a *app) seal(cmd *cobra.Command, o sealOptions, once bool) error {
+	return a.withNode(cmd, func(ctx context.Context, n *node.Node) (err error) {
+		l, err := a.openLedger(ctx, n, o.campaign)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, closeLedger(l)) }()
+		s, release, err := a.sealer(ctx, n, l, o, func(c transparency.Checkpoint, err error) { a.logSealing(o.campaign, c, err) })
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, release()) }()
+		if !once {
+			return s.Run(ctx)
+		}
+		c, err := s.RunToEnd(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(a.out, "sealed %d events of campaign %s, root %v\n", c.Size, o.campaign, c.Root)
+		return err
+	})
+}
+
+func (a *app) logSealing(campaign string, c transparency.Checkpoint, err error) {
+	log := a.logger().With("campaign", campaign)
+	if err != nil {
+		log.Warn("nothing can be sealed here at the moment", "error", err)
+		return
+	}
+	log.Debug("sealed", "events", c.Size, "root", c.Root)
+}
+
+// sealer makes what seals a campaign. The folder is this process's until
+// release.
+func (a *app) sealer(ctx context.Context, n *node.Node, l *eventstore.Ledger, o sealOptions, report func(transparency.Checkpoint, error)) (s *transparency.Sealer, release func() error, err error) {
+	f, err := a.logFolder(o.dir, o.campaign)
+	if err != nil {
+		return nil, nil, err
+	}
+	unlock, err := node.LockFolder(f.Dir())
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, unlock())
+		}
+	}()
+	signing, keys, made, err := a.signingKey(a.signingPath(o), f, o.campaign)
+	if err != nil {
+		return nil, nil, err
+	}
+	if made {
+		fmt.Fprintf(a.err, "made the key that signs the log of campaign %s: %s\n  keep it secret and back it up; others verify with %s/%s, which should be published elsewhere too\n",
+			o.campaign, a.signingPath(o), f.Dir(), transparency.KeysPath)
+	}
+	signer, err := transparency.ParseSigner(signing)
+	if err != nil {
+		return nil, nil, err
+	}
+	fence, err := transparency.NewBucketFence(ctx, n.Conn(), domain.StreamName(o.campaign), ledgerConfig(n, o.campaign).Replicas)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err = transparency.NewSealer(transparency.Config{Ledger: l, Folder: f, Fence: fence, Signer: signer, Keys: keys,
+		Interval: o.interval, Report: report})
+	if errors.Is(err, transparency.ErrKey) {
+		err = fmt.Errorf("%w; if the log is to get another key, run `paldies seal keygen --campaign %s`", err, o.campaign)
+	}
+	return s, unlock, err
+}
+
+func (a *app) signingPath(o sealOptions) string {
+	if o.keyFile != "" {
+		return o.keyFile
+	}
+	return keyring.SigningPath(a.dataDir, o.campaign)
+}
+
+func (a *app) sealKeygenCommand() *cobra.Command {
+	var o sealOptions
+	cmd := &cobra.Command{
+		Use:   "keygen --campaign ID",
+		Short: "Make another key that signs a campaign's log from now on",
+		Long: "Make another key that signs a campaign's log from now on, and add its verifier key\n" +
+			"to DIR/vkey. Checkpoints of the former key stay valid: who verifies needs both\n" +
+			"verifier keys, so publish the new one before the next vote. Stop the process that\n" +
+			"seals the campaign first, and start it again afterwards.",
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&o.campaign, "campaign", "", "id of the campaign (needed)")
+	required(cmd, "campaign")
+	cmd.Flags().StringVar(&o.dir, "log", "", "folder of the log (default: log/ID in the data directory)")
+	cmd.Flags().StringVar(&o.keyFile, "signing-key-file", "", "the signing key (default: keys/ID.signer in the data directory)")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		f, err := a.logFolder(o.dir, o.campaign)
+		if err != nil {
+			return err
+		}
+		release, err := node.LockFolder(f.Dir())
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, release()) }()
+		signing, err := a.nextSigningKey(o, f)
+		if err != nil {
+			return err
+		}
+		verifier, err := transparency.VerifierKey(signing)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(a.out, "%s\n", verifier)
+		return err
+	}
+	return cmd
+}
+
+// nextSigningKey makes a key, or finishes what a crash has interrupted: a key
+// that is there, but whose verifier key is not in the folder yet.
+func (a *app) nextSigningKey(o sealOptions, f *transparency.Folder) (string, error) {
+	signing, err := keyring.LoadSigning(a.signingPath(o))
+	if errors.Is(err, keyring.ErrMissingSigning) {
+		return a.makeSigningKey(a.signingPath(o), f, o.campaign)
+	}
+	if err != nil {
+		return "", err
+	}
+	verifier, err := transparency.VerifierKey(signing)
+	if err != nil {
+		return "", err
+	}
+	known, err := f.HasKey(verifier)
+	switch {
+	case err != nil:
+		return "", err
+	case !known:
+		return signing, f.AddKey(verifier)
+	}
+	return a.makeSigningKey(a.signingPath(o), f, o.campaign)
+}
