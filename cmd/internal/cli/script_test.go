@@ -67,6 +67,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":     scriptExits,
 			"bytes":     scriptBytes,
+			"flip":      scriptFlip,
 			"gzip":      scriptGzip,
 			"votes":     scriptVotes,
 			"occupy":    scriptOccupy,
@@ -108,6 +109,24 @@ func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 	if code != 0 && (said == "" || strings.Contains(said, "goroutine ")) {
 		ts.Fatalf("code %d comes with the words %q", code, said)
 	}
+}
+
+// scriptFlip is `flip FILE AT`: it flips the lowest bit of a byte, counted from
+// the end of the file when negative.
+func scriptFlip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: flip FILE AT")
+	}
+	at, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	name := ts.MkAbs(args[0])
+	data, err := os.ReadFile(name)
+	ts.Check(err)
+	if at < 0 {
+		at += len(data)
+	}
+	data[at] ^= 1
+	ts.Check(os.WriteFile(name, data, 0o644))
 }
 
 // scriptBytes is `bytes FILE TEXT [TIMES]`: it appends a text with the escapes
