@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -60,19 +61,27 @@ func TestREADMEDemo(t *testing.T) {
 	}
 }
 
-// TestREADMECommands runs the commands of the sections "Using it" and "Postgres
-// read model" on a set of ballots.
+// TestREADMECommands runs the commands of the sections "Using it", "Check it
+// yourself" and "Postgres read model" on a set of ballots.
 func TestREADMECommands(t *testing.T) {
-	data, set, databaseURL := t.TempDir(), generateBallots(t)[1], pgtest.NewDatabase(t)
+	set, databaseURL, blocks := generateBallots(t)[1], pgtest.NewDatabase(t), readmeBlocks(t)[2:5]
+	t.Chdir(t.TempDir())
+	data := "paldies-data"
 	ran := 0
-	for _, line := range slices.Concat(readmeBlocks(t)[2:4]...) {
+	for _, line := range slices.Concat(blocks...) {
 		if strings.HasPrefix(line, "$ export PALDIES_DATABASE_URL=") {
 			t.Setenv("PALDIES_DATABASE_URL", databaseURL)
+		}
+		if strings.HasPrefix(line, "$ cp ") || strings.HasPrefix(line, "$ tar ") {
+			if out, err := exec.Command("sh", "-c", line[2:]).CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v\n%s", line, err, out)
+			}
 		}
 		args, ok := strings.CutPrefix(line, "$ bin/paldies ")
 		if !ok {
 			continue
 		}
+		args, file, toFile := strings.Cut(args, " > ")
 		ran++
 		fields := splitArgs(args)
 		for i, f := range fields {
@@ -81,9 +90,14 @@ func TestREADMECommands(t *testing.T) {
 				fields[i] = set.dir + "/" + f
 			}
 		}
-		paldies(t, data, fields...)
+		out := paldies(t, data, fields...)
+		if toFile {
+			if err := os.WriteFile(file, []byte(out), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	if ran != 10 {
+	if ran != 15 {
 		t.Errorf("%d commands found in the README", ran)
 	}
 }
