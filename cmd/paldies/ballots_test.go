@@ -93,6 +93,7 @@ func TestBallots(t *testing.T) {
 			}
 			set.assertProjected(t, data, databaseURL)
 			set.assertSame(t, data, databaseURL)
+			set.assertSealed(t, data)
 			again := parseImport(t, paldies(t, data, set.importArgs()...))
 			if again.Recorded != 0 || again.Known != first.Recorded || again.Refused["already_voted"] != set.alreadyVoted {
 				t.Errorf("the same import again: %+v, the first was %+v", again, first)
@@ -100,6 +101,47 @@ func TestBallots(t *testing.T) {
 		})
 	}
 	sets[len(sets)-1].assertTamperingIsFound(t, data, databaseURL)
+}
+
+// assertSealed seals the set's ledger, checks the log without a server, makes
+// the ledger again from it, and goes on voting there.
+func (s ballotSet) assertSealed(t *testing.T, data string) {
+	t.Helper()
+	root := sealedRoot(t, paldies(t, data, "seal", "--campaign", s.name, "--once"))
+	log := filepath.Join(data, "log", s.name)
+	key := filepath.Join(log, "vkey")
+	nowhere := filepath.Join(t.TempDir(), "nowhere")
+	paldies(t, nowhere, "audit", "verify", "--log", log, "--key", key)
+	if _, err := os.Stat(nowhere); err == nil {
+		t.Error("a check without a server has made a data directory")
+	}
+	paldies(t, data, "audit", "verify", "--campaign", s.name, "--checkpoint", filepath.Join(log, "checkpoint"), "--key", key)
+
+	again := t.TempDir()
+	out := paldies(t, again, "restore", "--log", log, "--key", key)
+	if !strings.Contains(out, root) {
+		t.Errorf("%s was sealed with the root %s: %s", s.name, root, out)
+	}
+	if err := os.CopyFS(filepath.Join(again, "keys"), os.DirFS(filepath.Join(data, "keys"))); err != nil {
+		t.Fatal(err)
+	}
+	if got := sealedRoot(t, paldies(t, again, "seal", "--campaign", s.name, "--once")); got != root {
+		t.Errorf("%s is sealed with the root %s, it was %s", s.name, got, root)
+	}
+	s.assertExpected(t, again)
+	specialist := strings.Split(paldies(t, again, "specialist", "list", "--campaign", s.name, "-o", "csv"), "\n")[1]
+	paldies(t, again, "vote", "cast", "--campaign", s.name, "--voter", "kāds, kas vēl nav balsojis", "--channel", "web",
+		"--specialist", strings.Split(specialist, ",")[0], "--cast-at", "2020-05-04T12:00:00Z")
+}
+
+// sealedRoot is the root that `seal --once` prints.
+func sealedRoot(t *testing.T, out string) string {
+	t.Helper()
+	_, root, ok := strings.Cut(strings.TrimSpace(out), ", root ")
+	if !ok {
+		t.Fatalf("seal says %q", out)
+	}
+	return root
 }
 
 // TestTwoImportsAtOnce runs two imports of one file beside each other on one

@@ -216,9 +216,8 @@ func (r *Rebuild) olderPartial(at place) error {
 // the newest one, and what is wrong with them. It is ErrNotSealed when there is
 // none. A signer may be at work, or have been killed between any two steps.
 func (f *Folder) Heads(keys *Keys) (newest Checkpoint, heads []Head, findings []Finding, err error) {
-	data, err := f.Read(CheckpointsPath) // first, because it is written last
-	missing := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !missing {
+	data, err := f.Read(CheckpointsPath)               // first, because it is written last
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a crash may have come before the first one
 		return newest, nil, nil, err
 	}
 	c, signed, err := f.checkpoint(keys)

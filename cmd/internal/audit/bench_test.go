@@ -82,11 +82,16 @@ func (l election) event(sequence uint64) []byte {
 }
 
 // fence is a transparency.Fence in memory.
-type fence struct{ signed transparency.Signed }
+type fence struct {
+	signed   transparency.Signed
+	revision uint64
+}
 
-func (f *fence) Load(context.Context) (transparency.Signed, uint64, error) { return f.signed, 0, nil }
+func (f *fence) Load(context.Context) (transparency.Signed, uint64, error) {
+	return f.signed, f.revision, nil
+}
 func (f *fence) Move(_ context.Context, to transparency.Signed, revision uint64) (uint64, error) {
-	f.signed = to
+	f.signed, f.revision = to, revision+1
 	return revision + 1, nil
 }
 
