@@ -16,6 +16,7 @@ import (
 const (
 	headerExpectedStream   = "Nats-Expected-Stream"
 	headerExpectedSequence = "Nats-Expected-Last-Subject-Sequence"
+	headerExpectedLast     = "Nats-Expected-Last-Sequence" // of the whole stream
 	headerBatchID          = "Nats-Batch-Id"
 	headerBatchSequence    = "Nats-Batch-Sequence"
 	headerBatchCommit      = "Nats-Batch-Commit"
@@ -143,45 +144,68 @@ func (l *Ledger) sendBatch(ctx context.Context, rs []*request) {
 }
 
 func (l *Ledger) tryBatch(ctx context.Context, rs []*request) (last uint64, v verdict, err error) {
-	e := l.wire.exchange(2) // the first message is answered, and the last
-	defer e.end()
-	id := nuid.Next() // new for each attempt: the server may still hold the last one
-	if v, err := l.publishBatch(e, id, rs); err != nil {
+	expected := []string{""}
+	b, v, err := l.startBatch(len(rs), func(i int, msg *nats.Msg) {
+		msg.Subject, msg.Data = rs[i].message.Subject, rs[i].message.Data
+		expected[0] = strconv.FormatUint(rs[i].expected, 10)
+		msg.Header[headerExpectedSequence] = expected
+	})
+	if err != nil {
 		return 0, v, err
 	}
-	return l.awaitBatch(ctx, e, id, len(rs))
+	return l.awaitBatch(ctx, b)
+}
+
+// sentBatch is a batch whose messages were all handed to the connection.
+type sentBatch struct {
+	id       string // new for each attempt: the server may still hold the last one
+	count    int    // of its events
+	exchange *exchange
+}
+
+// startBatch sends one atomic batch of so many messages. The function fill puts
+// the subject, the bytes and the expectation of each into the message given,
+// which is the same one each time. Who started a batch must await it.
+func (l *Ledger) startBatch(count int, fill func(i int, msg *nats.Msg)) (*sentBatch, verdict, error) {
+	b := &sentBatch{id: nuid.Next(), count: count}
+	b.exchange = l.wire.exchange(2) // the first message is answered, and the last
+	if v, err := l.publishBatch(b, fill); err != nil {
+		b.exchange.end()
+		return nil, v, err
+	}
+	return b, verdictUnknown, nil
 }
 
 // publishBatch sends the messages of one batch. One batch is sent at a time: if
 // several took turns they would all be complete at the same moment, and the
 // server would have nothing to do while their callers are answered.
-func (l *Ledger) publishBatch(e *exchange, id string, rs []*request) (verdict, error) {
+func (l *Ledger) publishBatch(b *sentBatch, fill func(i int, msg *nats.Msg)) (verdict, error) {
 	l.sending.Lock()
 	defer l.sending.Unlock()
-	expected, number := []string{""}, []string{""}
+	number := []string{""}
 	msg := nats.Msg{Header: nats.Header{
-		headerExpectedStream:   {l.config.Stream},
-		headerBatchID:          {id},
-		headerExpectedSequence: expected,
-		headerBatchSequence:    number,
+		headerExpectedStream: {l.config.Stream},
+		headerBatchID:        {b.id},
+		headerBatchSequence:  number,
 	}}
-	for i, r := range rs {
-		msg.Subject, msg.Data, msg.Reply = r.message.Subject, r.message.Data, ""
-		expected[0] = strconv.FormatUint(r.expected, 10)
+	for i := range b.count {
+		msg.Reply = ""
 		number[0] = strconv.Itoa(i + 1)
 		switch i {
 		case 0:
-			msg.Reply = e.replyTo(0)
+			msg.Reply = b.exchange.replyTo(0)
 		case 1: // once a batch is enough, and the header is stored with the event
 			delete(msg.Header, headerExpectedStream)
 		}
-		if i == len(rs)-1 {
+		fill(i, &msg)
+		last := i == b.count-1
+		if last {
 			msg.Header[headerBatchCommit] = []string{"1"}
-			msg.Reply = e.replyTo(1)
+			msg.Reply = b.exchange.replyTo(1)
 		}
 		if err := l.wire.nc.PublishMsg(&msg); err != nil {
 			v := verdictOfPublish(err)
-			if v == verdictUnknown && i < len(rs)-1 {
+			if v == verdictUnknown && !last {
 				v = verdictRefused // without its last message no batch is committed
 			}
 			return v, err
@@ -193,20 +217,21 @@ func (l *Ledger) publishBatch(e *exchange, id string, rs []*request) (verdict, e
 // awaitBatch waits for the answer to the commit. The answer to the first
 // message is normally empty; when it is an error, it is the reason why the
 // commit is answered by "incomplete".
-func (l *Ledger) awaitBatch(ctx context.Context, e *exchange, id string, count int) (uint64, verdict, error) {
+func (l *Ledger) awaitBatch(ctx context.Context, b *sentBatch) (uint64, verdict, error) {
+	defer b.exchange.end()
 	var reason error
 	for {
-		a, err := e.next(ctx)
+		a, err := b.exchange.next(ctx)
 		if err != nil {
 			return 0, verdictUnknown, err
 		}
 		if a.index == 0 {
 			if len(a.msg.Data) > 0 || noResponders(a.msg) {
-				_, _, reason = l.parseAck(a.msg, id, count)
+				_, _, reason = l.parseAck(a.msg, b.id, b.count)
 			}
 			continue
 		}
-		last, v, err := l.parseAck(a.msg, id, count)
+		last, v, err := l.parseAck(a.msg, b.id, b.count)
 		if v == verdictRefused && reason != nil {
 			err = reason
 		}
