@@ -32,14 +32,21 @@ const (
 	victimRound = "PALDIES_TEST_VICTIM_ROUND"
 	// victimStaging is a folder outside the store for the server's batches, or empty.
 	victimStaging = "PALDIES_TEST_VICTIM_STAGING"
+	// victimRefills says that the process refills the ledger and ends.
+	victimRefills = "PALDIES_TEST_VICTIM_REFILLS"
 )
 
 func TestMain(m *testing.M) {
 	if folder := os.Getenv(victimFolder); folder != "" {
-		if err := beVictim(folder, os.Getenv(victimRound), os.Getenv(victimStaging)); err != nil {
+		be := beVictim
+		if os.Getenv(victimRefills) != "" {
+			be = beRefiller
+		}
+		if err := be(folder, os.Getenv(victimRound), os.Getenv(victimStaging)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -62,27 +69,34 @@ func victimServer(folder string) (*server.Server, *nats.Conn, error) {
 	return s, nc, err
 }
 
-// beVictim appends as fast as it can and writes a line for each event that was
-// acknowledged, at once and unbuffered. It ends only by an error.
-func beVictim(folder, round, staging string) error {
+// victimLedger opens the ledger in the folder, and makes it the first time. The
+// server stages its batches in the folder staging unless that is empty.
+func victimLedger(folder, staging string) (*eventstore.Ledger, error) {
 	s, nc, err := victimServer(folder)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, config := context.Background(), victimConfig()
 	if err := eventstore.Create(ctx, nc, config); err != nil && !errors.Is(err, eventstore.ErrExists) {
-		return err
+		return nil, err
 	}
 	if staging != "" {
 		batches := filepath.Join(s.StoreDir(), server.DEFAULT_GLOBAL_ACCOUNT, "streams", config.Stream, "batches")
 		if err := os.RemoveAll(batches); err != nil {
-			return err
+			return nil, err
 		}
 		if err := os.Symlink(staging, batches); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	ledger, err := eventstore.Open(ctx, nc, config)
+	return eventstore.Open(ctx, nc, config)
+}
+
+// beVictim appends as fast as it can and writes a line for each event that was
+// acknowledged, at once and unbuffered. It ends only by an error.
+func beVictim(folder, round, staging string) error {
+	ctx := context.Background()
+	ledger, err := victimLedger(folder, staging)
 	if err != nil {
 		return err
 	}
