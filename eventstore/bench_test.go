@@ -279,6 +279,81 @@ func BenchmarkAppendReplicated(b *testing.B) {
 	}
 }
 
+// BenchmarkRefill compares a refill with the program that only publishes
+// batches: on one server with its batches staged on disk and in memory, and on
+// three servers in one process on one disk.
+func BenchmarkRefill(b *testing.B) {
+	const events = 50000
+	names := 0
+	name := func() string {
+		names++
+		return fmt.Sprintf("refill-%d", names)
+	}
+	measure := func(b *testing.B, open func(name string) (*nats.Conn, *eventstore.Ledger)) {
+		var rate, bare, again []float64
+		for range b.N {
+			plain := name()
+			nc, _ := open(plain)
+			bare = append(bare, bareBatches(b, nc, plain, events, bareSize, bareUnderWay))
+			filled := name()
+			_, ledger := open(filled)
+			rate = append(rate, refillAll(b, ledger, filled, events))
+			again = append(again, refillAll(b, ledger, filled, events))
+		}
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(median(rate), "events/s")
+		b.ReportMetric(median(bare), "bare/s")
+		b.ReportMetric(median(rate)/median(bare), "of-bare")
+		b.ReportMetric(median(again), "compared/s")
+	}
+	for _, staging := range []string{"disk", "memory"} {
+		b.Run("staging="+staging, func(b *testing.B) {
+			s := storetest.NewServer(b)
+			nc := s.Connect(b, nats.InProcessServer(s.NATS()))
+			measure(b, func(name string) (*nats.Conn, *eventstore.Ledger) {
+				ledger := openBench(b, nc, benchConfig(name, 1))
+				if staging == "memory" {
+					stageInMemory(b, s, "LEDGER_"+name)
+				}
+				return nc, ledger
+			})
+		})
+	}
+	b.Run("replicated", func(b *testing.B) {
+		c := storetest.NewCluster(b)
+		measure(b, func(name string) (*nats.Conn, *eventstore.Ledger) {
+			config := benchConfig(name, 3)
+			if err := eventstore.Create(b.Context(), c.Servers[0].Connect(b), config); err != nil {
+				b.Fatal(err)
+			}
+			nc := c.StreamLeader(b, config.Stream).Connect(b)
+			ledger, err := eventstore.Open(b.Context(), nc, config)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { ledger.Close(context.Background()) })
+			return nc, ledger
+		})
+	})
+}
+
+// refillAll refills a ledger from n events and returns the events per second.
+func refillAll(b *testing.B, ledger *eventstore.Ledger, name string, n int) float64 {
+	b.Helper()
+	begun := time.Now()
+	last, err := ledger.Refill(b.Context(), func(yield func(eventstore.Message, error) bool) {
+		for i := range n {
+			if !yield(eventstore.Message{Subject: name + ".voter." + strconv.Itoa(i), Data: benchPayload}, nil) {
+				return
+			}
+		}
+	}, nil)
+	if err != nil || last != uint64(n) {
+		b.Fatalf("refill: %d, %v", last, err)
+	}
+	return float64(n) / time.Since(begun).Seconds()
+}
+
 // BenchmarkReplay compares Replay with the client library's ordered consumer
 // that only counts.
 func BenchmarkReplay(b *testing.B) {

@@ -120,4 +120,20 @@
 // The same goes for Read: what a stale leader or a replica has is true, for a
 // recorded event never changes; what it lacks may exist all the same. An append
 // is always decided by a leader that a majority follows.
+//
+// # Refilling
+//
+// Refill puts the events of a copy into an empty ledger at the sequences that
+// they had. It does not go through the queue: its batches expect the end of the
+// whole ledger (Nats-Expected-Last-Sequence, which a server accepts only in the
+// first message of a batch) and not of each subject. Four batches of 1000 under
+// way are as fast as nine of the bare program, in one run of
+//
+//	go test -run xxx -bench Refill -benchtime=5x ./eventstore
+//
+// on a machine busy with other work: 1.05 of bare on one server with its batches
+// staged on disk, 1.06 staged in memory, 1.03 on three servers; eight under way
+// were no faster. In another run of the four, 1.01, 0.90 and 0.83. A server that
+// loses its lead drops what it was sent without a word, so each change of leader
+// costs a refill the 5 s that an answer is awaited.
 package eventstore
