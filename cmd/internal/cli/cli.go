@@ -100,7 +100,7 @@ func (a *app) root() *cobra.Command {
 		a.demoCommand(), a.devCommand(), a.campaignCommand(), a.specialistCommand(),
 		a.voteCommand(), a.resultsCommand(), a.auditCommand(), a.doctorCommand(),
 		a.projectCommand(), a.migrateCommand(),
-		a.sealCommand(), a.receiptCommand(),
+		a.sealCommand(), a.receiptCommand(), a.restoreCommand(),
 	)
 	strict(root)
 	return root
