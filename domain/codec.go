@@ -123,8 +123,17 @@ func NewCodec(upcasters ...Upcaster) (*Codec, error) {
 	return c, nil
 }
 
-// Decode reads an event as it is stored.
+// Decode reads an event as it is stored. The event keeps nothing of data.
 func (c *Codec) Decode(data []byte) (Event, error) {
+	if e, ok := c.decodeCanonical(data); ok {
+		return e, nil
+	}
+	return c.decodeGeneral(data)
+}
+
+// decodeGeneral reads every event, in whatever form it is written. It alone
+// says what is accepted: decodeCanonical only says the same sooner.
+func (c *Codec) decodeGeneral(data []byte) (Event, error) {
 	if len(data) > MaxEventBytes {
 		return Event{}, fmt.Errorf("event has %d bytes, at most %d are allowed", len(data), MaxEventBytes)
 	}
