@@ -148,7 +148,9 @@ func (p *projection) store(ctx context.Context, batches <-chan *pending) error {
 	for pending := range batches {
 		b := pending.batch()
 		if err := p.model.Apply(ctx, b); err != nil {
-			return fmt.Errorf("campaign %s, events %d to %d: %w", p.campaign, b.From.Sequence+1, b.To.Sequence, err)
+			// The end of the batch is another one at every try; without it the
+			// reason stays the same text, and is logged once.
+			return fmt.Errorf("campaign %s, from event %d on: %w", p.campaign, b.From.Sequence+1, err)
 		}
 		p.stored(b.To)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,6 +147,64 @@ func TestFollowerTriesAgain(t *testing.T) {
 		t.Errorf("the list of campaigns still fails: %v", err)
 	}
 	check(t, f.stop())
+}
+
+// fullModels are read models that cannot store anything while they are full.
+type fullModels struct {
+	projections.MemoryModels
+	full  atomic.Bool
+	tries atomic.Int64 // to store something nevertheless
+}
+
+var errFull = errors.New("disks ir pilns")
+
+func (m *fullModels) Model(ctx context.Context, campaign string) (projections.Model, error) {
+	model, err := m.MemoryModels.Model(ctx, campaign)
+	return fullModel{model, m}, err
+}
+
+type fullModel struct {
+	projections.Model
+	all *fullModels
+}
+
+func (m fullModel) Apply(ctx context.Context, b *projections.Batch) error {
+	if m.all.full.Load() {
+		m.all.tries.Add(1)
+		return errFull
+	}
+	return m.Model.Apply(ctx, b)
+}
+
+// TestOneReasonIsLoggedOnce: a read model that stores nothing for days fills
+// no log with it, although there is more to store at every try.
+func TestOneReasonIsLoggedOnce(t *testing.T) {
+	campaigns, models, log := new(projectiontest.Campaigns), new(fullModels), new(bytes.Buffer)
+	h := projectiontest.NewHistory(t, "labais")
+	campaigns.Add(h.Campaign, h.Ledger)
+	r := projections.NewRunner(projections.Config{Campaigns: campaigns, Models: models, Codec: projectiontest.Codec(t),
+		Log: slog.New(slog.NewTextHandler(log, nil))})
+	_, stop := projectiontest.Start(t, r)
+	projectiontest.Await(t, &models.MemoryModels, h)
+	models.full.Store(true)
+	for tries := range int64(4) {
+		before := h.Last()
+		for h.Last() == before {
+			h.Vote(rand.IntN)
+		}
+		storetest.Eventually(t, "it is tried again", func() bool { return models.tries.Load() > tries })
+	}
+	states, err := r.States(t.Context())
+	if err != nil || len(states) != 1 || states[0].Status != projections.Interrupted || !errors.Is(states[0].Err, errFull) {
+		t.Errorf("the states are %+v, %v", states, err)
+	}
+	models.full.Store(false)
+	projectiontest.Await(t, &models.MemoryModels, h)
+	stop()
+	projectiontest.Expect(t, &models.MemoryModels, h.Campaign, &h.Tally)
+	if n := strings.Count(log.String(), "is interrupted"); n != 1 {
+		t.Errorf("one reason is logged %d times:\n%s", n, log)
+	}
 }
 
 // TestFollowerAsksInVain: a read model whose ledger does not answer is not

@@ -69,7 +69,7 @@ func (db *DB) explain(err error) error {
 	case errors.As(err, &connect):
 		return &Error{ErrUnavailable, fmt.Sprintf("nobody answers at %s: start it, or correct the database URL (%s)", db.address(), oneLine(rootCause(connect).Error())), err}
 	case lost(err):
-		return &Error{ErrUnavailable, fmt.Sprintf("the connection to %s was lost: look at its log if that happens again (%s)", db.address(), oneLine(err.Error())), err}
+		return &Error{ErrUnavailable, fmt.Sprintf("the connection to %s was lost: look at its log if that happens again (%s)", db.address(), oneLine(rootCause(err).Error())), err}
 	}
 	return err
 }
@@ -113,7 +113,8 @@ func lost(err error) bool {
 }
 
 // rootCause is the error behind all wrapping, for each address that was tried
-// adds a line.
+// adds a line, and a connection's own port makes the same reason another text
+// every time.
 func rootCause(err error) error {
 	for {
 		switch e := err.(type) {

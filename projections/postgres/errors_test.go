@@ -1,8 +1,10 @@
 package postgres_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/url"
 	"strings"
 	"sync"
@@ -94,11 +96,34 @@ func TestErrorsAtStart(t *testing.T) {
 	check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
 	projectiontest.Expect(t, db, h.Campaign, &h.Tally)
 
+	log := new(bytes.Buffer) // read after the leader's end only
+	leader := db.NewLeader(slog.New(slog.NewTextHandler(log, nil)))
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		_ = leader.Run(ctx, func(ctx context.Context) error { // it can only return nil
+			<-ctx.Done()
+			return nil
+		})
+	})
+	storetest.Eventually(t, "it leads", func() bool { return leader.State().Leading })
+
 	check(t, server.Kill())
 	oneSentence(t, try(url), postgres.ErrUnavailable, "start it", "127.0.0.1")
+	storetest.Eventually(t, "the leader says so too", func() bool {
+		err := leader.State().Err
+		return err != nil && strings.Contains(err.Error(), "start it")
+	})
 	oneSentence(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()), postgres.ErrUnavailable, "127.0.0.1")
 	check(t, server.Restart(t.Context()))
 	check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
+	storetest.Eventually(t, "it leads again", func() bool { return leader.State().Leading })
+	stop()
+	running.Wait()
+	// The lock was lost first; why it cannot be had is said as well, and once.
+	if n := strings.Count(log.String(), "nobody answers"); n != 1 {
+		t.Errorf("the log says %d times that nobody answers:\n%s", n, log)
+	}
 }
 
 func TestConfig(t *testing.T) {

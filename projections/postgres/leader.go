@@ -117,7 +117,8 @@ func (l *Leader) wait(ctx context.Context, conn *pgx.Conn) error {
 	}
 }
 
-// set keeps the state, and logs it when it is another one.
+// set keeps the state, and logs it when it is another one or has another
+// reason: that the lock was lost is soon followed by why it cannot be had.
 func (l *Leader) set(ctx context.Context, s Leadership) {
 	if ctx.Err() != nil {
 		return
@@ -126,16 +127,17 @@ func (l *Leader) set(ctx context.Context, s Leadership) {
 	defer l.mu.Unlock()
 	before := l.state
 	s.Since = before.Since
-	if s.Leading != before.Leading || (s.Err == nil) != (before.Err == nil) {
+	other := s.Leading != before.Leading || (s.Err == nil) != (before.Err == nil)
+	if other {
 		s.Since = time.Now()
-		switch {
-		case s.Err != nil:
-			l.log.WarnContext(ctx, "nobody can project here at the moment", "error", s.Err)
-		case s.Leading:
-			l.log.InfoContext(ctx, "this process projects")
-		default:
-			l.log.InfoContext(ctx, "another process projects; this one waits")
-		}
+	}
+	switch {
+	case s.Err != nil && (other || s.Err.Error() != before.Err.Error()):
+		l.log.WarnContext(ctx, "nobody can project here at the moment", "error", s.Err)
+	case other && s.Leading:
+		l.log.InfoContext(ctx, "this process projects")
+	case other && s.Err == nil:
+		l.log.InfoContext(ctx, "another process projects; this one waits")
 	}
 	l.state = s
 }
