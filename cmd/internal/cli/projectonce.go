@@ -42,12 +42,38 @@ func (a *app) projectOnce(cmd *cobra.Command, db *postgres.DB, where string) err
 		switch {
 		case reached:
 		case err != nil:
-			return err
+			return databaseOnce(err)
 		case ctx.Err() != nil:
 			return ctx.Err() // It was interrupted while it waited.
 		}
 		return a.printEnds(ctx, db, campaigns, ends)
 	})
+}
+
+// databaseOnce leaves one of the errors of several campaigns that tell of the
+// database, for they have one reason and one remedy.
+func databaseOnce(err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return err
+	}
+	var first error
+	var others []error
+	more := 0
+	for _, err := range joined.Unwrap() {
+		switch {
+		case !errors.Is(err, postgres.ErrUnavailable) && !errors.Is(err, postgres.ErrRefused):
+			others = append(others, err)
+		case first == nil:
+			first = err
+		default:
+			more++
+		}
+	}
+	if more == 0 {
+		return err
+	}
+	return errors.Join(append(others, fmt.Errorf("%w; it is the same with %d more of the campaigns", first, more))...)
 }
 
 // end is a ledger's last event.
