@@ -93,12 +93,13 @@ func (d *daemon) kill() {
 type projectorReport struct {
 	Ready     bool
 	State     string
+	Error     string
 	Campaigns []projectedCampaign
 }
 
 type projectedCampaign struct {
-	Campaign      string
-	Position, Lag uint64
+	Campaign, Status, Error string
+	Position, Lag           uint64
 }
 
 // get is what a process serves at a path.
