@@ -57,3 +57,16 @@ func TestExplain(t *testing.T) {
 		}
 	}
 }
+
+// TestSchemaErrorSays what to do about tables of any version.
+func TestSchemaErrorSays(t *testing.T) {
+	for want, e := range map[string]SchemaError{
+		"the database has no tables of paldies in its schema balsis: run paldies migrate":            {"balsis", 0, 3},
+		"the tables in schema balsis have version 2, this program needs 3: run paldies migrate":      {"balsis", 2, 3},
+		"the tables in schema balsis have version 4, this program knows only 3: run a newer paldies": {"balsis", 4, 3},
+	} {
+		if e.Error() != want {
+			t.Errorf("it says %q, want %q", e.Error(), want)
+		}
+	}
+}

@@ -353,6 +353,10 @@ func testFromTheFuture(t *testing.T, store Store) {
 	if !errors.As(err, &halt) || !errors.Is(err, domain.ErrUnknownType) || halt.Sequence != want || halt.Campaign != h.Campaign {
 		t.Fatalf("it ends with %v", err)
 	}
+	if says := fmt.Sprintf("event %d: ", want); !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), ": run a newer paldies") ||
+		strings.Contains(err.Error(), "\n") {
+		t.Errorf("%q is not one sentence with the sequence and the remedy", err)
+	}
 	Expect(t, store, h.Campaign, &h.Tally)
 
 	changed, stop := Start(t, Runner(t, campaigns, store))
