@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -135,6 +136,17 @@ func (d *daemon) projector(ctx context.Context) (projectorReport, error) {
 	return body.Projector, err
 }
 
+// reachesEnd waits until a projector has all events of the sets' campaigns.
+func (d *daemon) reachesEnd(t *testing.T, sets ...ballotSet) {
+	t.Helper()
+	took := eventually(t, "the projector is at the end", func() bool {
+		report, err := d.projector(t.Context())
+		return err == nil && report.Ready && len(report.Campaigns) == len(sets) &&
+			!slices.ContainsFunc(report.Campaigns, func(c projectedCampaign) bool { return c.Lag > 0 || c.Position == 0 })
+	})
+	t.Logf("at the end after %v", took)
+}
+
 // eventually polls for what no signal tells.
 func eventually(t *testing.T, what string, is func() bool) (took time.Duration) {
 	t.Helper()
@@ -158,4 +170,11 @@ func exitOf(err error) int {
 		return exit.ExitCode()
 	}
 	return -2
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

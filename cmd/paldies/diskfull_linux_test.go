@@ -128,13 +128,6 @@ func (d smallDisk) free(t *testing.T) {
 	check(t, os.Remove(d.ballast()))
 }
 
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // diskFullSays is the fault and the remedy.
 var diskFullSays = []string{"the database is not available: the disk of 127.0.0.1:", "is full: free space there, then it goes on by itself", "No space left on device"}
 
@@ -307,17 +300,6 @@ func (d *daemon) campaign(t *testing.T, set ballotSet) projectedCampaign {
 		return projectedCampaign{}
 	}
 	return report.Campaigns[i]
-}
-
-// reachesEnd waits until a projector has all events of the sets' campaigns.
-func (d *daemon) reachesEnd(t *testing.T, sets ...ballotSet) {
-	t.Helper()
-	took := eventually(t, "the projector is at the end", func() bool {
-		report, err := d.projector(t.Context())
-		return err == nil && report.Ready && len(report.Campaigns) == len(sets) &&
-			!slices.ContainsFunc(report.Campaigns, func(c projectedCampaign) bool { return c.Lag > 0 || c.Position == 0 })
-	})
-	t.Logf("at the end after %v", took)
 }
 
 // assertRight wants the read model to be what the ledger says at its position.

@@ -357,6 +357,52 @@ func TestLocalDatabase(t *testing.T) {
 	}
 }
 
+// TestLocalDatabaseReturns: a private Postgres server that cannot be started
+// again takes no node with it, and comes back when it can.
+func TestLocalDatabaseReturns(t *testing.T) {
+	data, err := pgserver.MkdirTemp()
+	check(t, err)
+	t.Cleanup(func() { check(t, os.RemoveAll(data)) })
+	node := startDaemon(t, data, "dev", "--http", "127.0.0.1:0", "--database", "local")
+	text, err := os.ReadFile(filepath.Join(data, "database-url"))
+	check(t, err)
+	cluster := filepath.Join(data, "postgres", "data")
+	control := filepath.Join(cluster, "global", "pg_control")
+	check(t, os.Rename(control, control+".away"))
+	var pid int
+	file, err := os.ReadFile(filepath.Join(cluster, "postmaster.pid"))
+	check(t, err)
+	_, err = fmt.Sscan(string(file), &pid)
+	check(t, err)
+	postmaster, err := os.FindProcess(pid)
+	check(t, err)
+	check(t, postmaster.Kill())
+
+	set := generateBallots(t)[1]
+	set.open(t, data)
+	paldies(t, data, set.importArgs()...)
+	eventually(t, "the node says that nobody projects", func() bool {
+		report, err := node.projector(t.Context())
+		return err == nil && report.State == "interrupted" && strings.Contains(report.Error, "nobody answers")
+	})
+	check(t, os.Rename(control+".away", control))
+	node.reachesEnd(t, set)
+	set.assertProjected(t, data, strings.TrimSpace(string(text)))
+	node.stop(t)
+}
+
+// TestDevDatabase runs the node with a database of somebody else, whose tables
+// it makes.
+func TestDevDatabase(t *testing.T) {
+	data, databaseURL, set := t.TempDir(), pgtest.NewDatabase(t), generateBallots(t)[1]
+	node := startDaemon(t, data, "dev", "--http", "127.0.0.1:0", "--database-url", databaseURL)
+	set.open(t, data)
+	paldies(t, data, set.importArgs()...)
+	node.reachesEnd(t, set)
+	set.assertProjected(t, data, databaseURL)
+	node.stop(t)
+}
+
 // TestDatabaseErrors: one sentence, the right exit code, never the password.
 func TestDatabaseErrors(t *testing.T) {
 	const password = "noslēpums-42"

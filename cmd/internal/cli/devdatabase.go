@@ -18,6 +18,8 @@ import (
 const (
 	// localDatabase is the value of --database for a private server.
 	localDatabase = "local"
+	// localRestartInterval is the pause between two attempts to start it again.
+	localRestartInterval = time.Second
 	// localName is the private server's database.
 	localName = "paldies"
 	// localStopTimeout is what the private server gets for stopping in order.
@@ -119,8 +121,28 @@ func (d *devDatabase) keep(ctx context.Context) error {
 			return nil
 		}
 		d.log.Warn("the private Postgres server has ended and is started again", "error", err)
-		if err := d.server.Restart(ctx); err != nil {
-			return err
+		d.restart(ctx)
+	}
+}
+
+// restart tries until the server runs or the context ends. Votes need no read
+// model: what keeps the server from starting, a full disk for example, must not
+// end the node. Each reason is logged once, and /readyz says that nobody
+// answers.
+func (d *devDatabase) restart(ctx context.Context) {
+	reason := ""
+	for {
+		err := d.server.Restart(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		if err.Error() != reason {
+			reason = err.Error()
+			d.log.Error("the private Postgres server cannot be started; it is tried again", "error", err)
+		}
+		select {
+		case <-time.After(localRestartInterval):
+		case <-ctx.Done():
 		}
 	}
 }
