@@ -33,6 +33,8 @@ const (
 	demoVoters   = 160 // residents who sent them
 	demoSlips    = 24  // slips by one hand, besides
 	demoTime     = "2006-01-02T15:04Z07:00"
+	demoReceipt  = "296" // of Līga's vote
+	demoKey      = node.DefaultDataDir + "/log/" + demoCampaign + "/vkey"
 )
 
 // demoStep is one command of the story.
@@ -155,7 +157,11 @@ func (d *demo) command(ctx context.Context, args []string, out, errOut io.Writer
 	a.in, a.out, a.err, a.noEnv = strings.NewReader(""), out, errOut, true
 	full := []string{"--data", d.path(node.DefaultDataDir)}
 	for _, arg := range args {
-		if filepath.Ext(arg) == ".csv" { // only names of files end so here
+		switch filepath.Ext(arg) {
+		case ".csv", ".tlog-proof": // only names of files end so here
+			arg = d.path(arg)
+		}
+		if arg == demoKey {
 			arg = d.path(arg)
 		}
 		full = append(full, arg)
@@ -191,7 +197,11 @@ func demoStory(opens time.Time) []demoStep {
 		{args: in("vote cast", "--voter", "demo:žanis", "--specialist", "ilze-udre", "--channel", "web"), exit: exitRefused},
 		{say: "The results, by specialist and by institution.", args: in("results")},
 		{args: in("results", "--by", "institution")},
-		{say: "Anyone can check: every event again from the first one, every rule, every count.", args: in("audit verify")},
+		{say: "Every event is an entry of a Merkle log, whose root is signed. A running node does that by itself.", args: in("seal", "--once")},
+		{say: "Līga can prove to anybody that her vote is in, with nothing but a small file and the log's key.",
+			args: in("receipt get", demoReceipt), into: "liga.tlog-proof"},
+		{args: []string{"receipt", "verify", "liga.tlog-proof", "--key", demoKey}},
+		{say: "Anyone can check: every event again from the first one, every rule, every count, every proof.", args: in("audit verify")},
 	}
 }
 

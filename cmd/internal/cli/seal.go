@@ -69,6 +69,9 @@ func (a *app) seal(cmd *cobra.Command, o sealOptions, once bool) error {
 			return err
 		}
 		defer func() { err = errors.Join(err, closeLedger(l)) }()
+		if err := a.warnOfDeviations(ctx, l, o.campaign); err != nil {
+			return err
+		}
 		s, release, err := a.sealer(ctx, n, l, o, func(c transparency.Checkpoint, err error) { a.logSealing(o.campaign, c, err) })
 		if err != nil {
 			return err
@@ -84,6 +87,16 @@ func (a *app) seal(cmd *cobra.Command, o sealOptions, once bool) error {
 		_, err = fmt.Fprintf(a.out, "sealed %d events of campaign %s, root %v\n", c.Size, o.campaign, c.Root)
 		return err
 	})
+}
+
+// warnOfDeviations says what is wrong with the stream: a log is no help against
+// events that are dropped before they are sealed.
+func (a *app) warnOfDeviations(ctx context.Context, l *eventstore.Ledger, campaign string) error {
+	deviations, err := l.CheckConfig(ctx)
+	for _, d := range deviations {
+		a.logger().Error("the stream is not set up to keep every event", "campaign", campaign, "deviation", d.String())
+	}
+	return err
 }
 
 func (a *app) logSealing(campaign string, c transparency.Checkpoint, err error) {

@@ -135,6 +135,9 @@ func (s *sealings) seal(ctx context.Context, campaign string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeLedger(l)) }()
+	if err := s.app.warnOfDeviations(ctx, l, campaign); err != nil {
+		return err
+	}
 	sealer, release, err := s.app.sealer(ctx, s.node, l, sealOptions{campaign: campaign},
 		func(c transparency.Checkpoint, err error) { s.report(campaign, c, err) })
 	if err != nil {
