@@ -34,7 +34,7 @@ const (
 var errHTTPAddress = errors.New("the HTTP address cannot be used")
 
 func (a *app) devCommand() *cobra.Command {
-	var address, auditorToken string
+	var o devOptions
 	var database devDatabase
 	cmd := &cobra.Command{
 		Use:   "dev",
@@ -50,28 +50,36 @@ func (a *app) devCommand() *cobra.Command {
 			if err := database.validate(); err != nil {
 				return err
 			}
-			err := a.dev(cmd, address, auditorToken, &database)
+			err := a.dev(cmd, o, &database)
 			if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
 				err = nil // Being asked to stop, even while it starts, is its normal end.
 			}
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&address, "http", defaultHTTP, "address for HTTP; port 0 takes a free one")
-	cmd.Flags().StringVar(&auditorToken, "auditor-token", "", "who sends it as a bearer token gets the events of /log/ID/; without it nobody does (better by PALDIES_AUDITOR_TOKEN_FILE)")
+	cmd.Flags().StringVar(&o.address, "http", defaultHTTP, "address for HTTP; port 0 takes a free one")
+	cmd.Flags().BoolVar(&o.seal, "seal", true, "seal the logs; with --seal=false `paldies seal` can do it")
+	cmd.Flags().StringVar(&o.auditorToken, "auditor-token", "", "who sends it as a bearer token gets the events of /log/ID/; without it nobody does (better by PALDIES_AUDITOR_TOKEN_FILE)")
 	database.flags(cmd)
 	return cmd
 }
 
+// devOptions are the flags of dev, those about the database apart.
+type devOptions struct {
+	address      string // for HTTP
+	seal         bool
+	auditorToken string
+}
+
 // dev runs everything in one process and ends when it is asked to stop, or by
 // the failure of a part.
-func (a *app) dev(cmd *cobra.Command, address, auditorToken string, database *devDatabase) (err error) {
+func (a *app) dev(cmd *cobra.Command, o devOptions, database *devDatabase) (err error) {
 	ctx, stop := context.WithCancel(cmd.Context())
 	defer stop()
 	if a.natsURL != "" {
 		return usagef("dev is a node of its own and uses no other NATS server: leave out --nats-url and PALDIES_NATS_URL")
 	}
-	listener, err := listenHTTP(ctx, address)
+	listener, err := listenHTTP(ctx, o.address)
 	if err != nil {
 		return err
 	}
@@ -90,10 +98,10 @@ func (a *app) dev(cmd *cobra.Command, address, auditorToken string, database *de
 			return err
 		}
 	}
-	if err := a.printBanner(ctx, n, database, listener.Addr().String()); err != nil {
+	if err := a.printBanner(ctx, n, o, database, listener.Addr().String()); err != nil {
 		return n.Explain(err)
 	}
-	return a.runNode(ctx, stop, n, newSealings(a, n, auditorToken), database, listener)
+	return a.runNode(ctx, stop, n, newSealings(a, n, o), database, listener)
 }
 
 // runNode runs the parts of a node until the context ends or one of them fails.
@@ -110,7 +118,9 @@ func (a *app) runNode(ctx context.Context, stop func(), n *node.Node, logs *seal
 	follower := projections.NewFollower(campaigns, a.codec, log)
 	parts := []func() error{
 		func() error { return follower.Run(ctx, created) },
-		func() error { return logs.run(ctx, toSeal) },
+	}
+	if logs.wanted {
+		parts = append(parts, func() error { return logs.run(ctx, toSeal) })
 	}
 	var p *projector
 	if database.wanted() {
@@ -188,7 +198,7 @@ func (c nodeCampaigns) Open(ctx context.Context, campaign string) (projections.L
 }
 
 // printBanner says what is served, one line each.
-func (a *app) printBanner(ctx context.Context, n *node.Node, database *devDatabase, http string) error {
+func (a *app) printBanner(ctx context.Context, n *node.Node, o devOptions, database *devDatabase, http string) error {
 	ids, err := nodeCampaigns{a, n}.List(ctx)
 	if err != nil {
 		return err
@@ -201,8 +211,10 @@ func (a *app) printBanner(ctx context.Context, n *node.Node, database *devDataba
 		{"data", n.DataDir()},
 		{"nats", fmt.Sprintf("%s (embedded nats-server %s, for this user's commands)", n.URL(), n.Conn().ConnectedServerVersion())},
 		{"http", fmt.Sprintf("http://%s/livez, /readyz, /metrics and /log/ID/checkpoint", http)},
-		{"logs", filepath.Join(n.DataDir(), "log") + ", signed about once a second"},
 		{"campaigns", nameCampaigns(ids)},
+	}
+	if o.seal {
+		lines = append(lines, [2]string{"logs", filepath.Join(n.DataDir(), "log") + ", signed about once a second"})
 	}
 	if database.wanted() {
 		lines = append(lines, [2]string{"postgres", database.describe()})

@@ -28,6 +28,7 @@ type sealings struct {
 	node *node.Node
 	// auditorToken opens the bundles to who sends it; empty to nobody.
 	auditorToken string
+	wanted       bool // otherwise the logs are only served
 
 	mu     sync.Mutex
 	states map[string]logState // by campaign; guarded by mu
@@ -41,8 +42,8 @@ type logState struct {
 	Error    string `json:"error,omitempty"` // why nothing is sealed at the moment
 }
 
-func newSealings(a *app, n *node.Node, auditorToken string) *sealings {
-	return &sealings{app: a, node: n, auditorToken: auditorToken, states: make(map[string]logState)}
+func newSealings(a *app, n *node.Node, o devOptions) *sealings {
+	return &sealings{app: a, node: n, auditorToken: o.auditorToken, wanted: o.seal, states: make(map[string]logState)}
 }
 
 // list returns the states by campaign.
