@@ -133,8 +133,11 @@ type auditor struct {
 	campaign string
 	tally    *domain.Tally
 	ballots  map[domain.Pseudonym]*ballot
-	last     uint64
-	latest   moment // the event with the highest time so far
+
+	specialists []*domain.Specialist         // that votes are for, each as of some vote
+	numbers     map[*domain.Specialist]int32 // by which votes name them
+	last        uint64
+	latest      moment // the event with the highest time so far
 
 	closed         moment          // campaign.closed
 	archived       uint64          // sequence of campaign.archived, or 0
@@ -152,6 +155,7 @@ type auditor struct {
 func newAuditor(campaign string) *auditor {
 	return &auditor{campaign: campaign, tally: new(domain.Tally),
 		ballots:   make(map[domain.Pseudonym]*ballot),
+		numbers:   make(map[*domain.Specialist]int32),
 		certified: make(map[uint64]bool),
 		ended:     make(map[string]ending),
 		merged:    make(map[string]moment),

@@ -16,13 +16,13 @@ type ballot struct {
 	votes  []vote
 }
 
-// vote takes 40 bytes; there may be millions.
+// vote takes 32 bytes; there may be millions.
 type vote struct {
 	sequence   uint64
-	id         uint64             // the first 64 bits of the event's id
-	castAt     int64              // milliseconds since 1970
-	specialist *domain.Specialist // as of the vote, and so with the affiliation at that time
-	channel    int16              // index into the campaign's channels
+	id         uint64 // the first 64 bits of the event's id
+	castAt     int64  // milliseconds since 1970
+	specialist int32  // index into auditor.specialists: as of the vote, and so with the affiliation at that time
+	channel    int16  // index into the campaign's channels
 	state      state
 	forged     bool // it breaks a rule so that it must not count
 }
@@ -34,6 +34,18 @@ const (
 	retracted
 	annulled
 )
+
+// number is the index of a specialist as of now.
+func (a *auditor) number(s *domain.Specialist) int32 {
+	n := number(a.numbers, s)
+	if int(n) == len(a.specialists) {
+		a.specialists = append(a.specialists, s)
+	}
+	return n
+}
+
+// whom says whom a vote is for, as of the vote.
+func (a *auditor) whom(v vote) *domain.Specialist { return a.specialists[v.specialist] }
 
 func (a *auditor) ballot(voter domain.Pseudonym) *ballot {
 	b, ok := a.ballots[voter]
@@ -123,22 +135,26 @@ func (a *auditor) available(sequence uint64, e domain.Event, s *domain.Specialis
 // once checks that no earlier vote of the ballot stands in the way of a vote.
 // Only the voter's own retraction makes room for another one.
 func (a *auditor) once(sequence uint64, e domain.Event, b *ballot, v vote) bool {
-	r := a.tally.Register()
-	canonical := r.Canonical(v.specialist.ID)
+	if len(b.votes) == 0 {
+		return true
+	}
+	r, whom := a.tally.Register(), a.whom(v)
+	canonical := r.Canonical(whom.ID)
 	for _, other := range b.votes {
-		same := other.specialist.ID == v.specialist.ID
+		otherID := a.whom(other).ID
+		same := otherID == whom.ID
 		switch {
 		case other.id == v.id:
 			a.mismatch(CheckOnce, sequence, "it has the id of event %d", other.sequence)
 			return false
 		case other.state == retracted:
 		case same:
-			a.mismatch(CheckOnce, sequence, "a second vote for %s (%s); the first is event %d", v.specialist.ID, v.specialist.Name, other.sequence)
+			a.mismatch(CheckOnce, sequence, "a second vote for %s (%s); the first is event %d", whom.ID, whom.Name, other.sequence)
 			return false
-		case r.Canonical(other.specialist.ID) != canonical:
-		case !a.wasUnderWay(sequence, e, a.merged[canonical], fmt.Sprintf("%s and %s were merged", other.specialist.ID, v.specialist.ID)):
+		case r.Canonical(otherID) != canonical:
+		case !a.wasUnderWay(sequence, e, a.merged[canonical], fmt.Sprintf("%s and %s were merged", otherID, whom.ID)):
 			a.mismatch(CheckOnce, sequence, "a second vote for %s (%s), which has been one with %s since event %d; the first is event %d",
-				v.specialist.ID, v.specialist.Name, other.specialist.ID, a.merged[canonical].sequence, other.sequence)
+				whom.ID, whom.Name, otherID, a.merged[canonical].sequence, other.sequence)
 			return false
 		}
 	}
@@ -153,7 +169,7 @@ func (a *auditor) vote(sequence uint64, e domain.Event, d domain.VoteCast) {
 	s, registered := a.specialist(sequence, d.Specialist)
 	channel, exists := a.channel(sequence, d.Channel)
 	a.available(sequence, e, s)
-	v := vote{sequence: sequence, id: binary.BigEndian.Uint64(e.ID[:]), castAt: at.UnixMilli(), specialist: s, channel: channel}
+	v := vote{sequence: sequence, id: binary.BigEndian.Uint64(e.ID[:]), castAt: at.UnixMilli(), specialist: a.number(s), channel: channel}
 	b := a.ballot(d.Voter)
 	v.forged = !a.once(sequence, e, b, v) || !registered || !exists
 	b.votes = append(b.votes, v)
@@ -203,7 +219,7 @@ func (a *auditor) take(sequence uint64, voter domain.Pseudonym, specialist strin
 		return
 	}
 	// Of a forged vote the channel may be none that could be compared.
-	if v.specialist.ID != specialist || v.castAt != ref.CastAt.UnixMilli() || !v.forged && v.channel != a.channelIndex(ref.Channel) {
+	if a.whom(*v).ID != specialist || v.castAt != ref.CastAt.UnixMilli() || !v.forged && v.channel != a.channelIndex(ref.Channel) {
 		a.mismatch(CheckTaken, sequence, "it does not describe event %d as it is", ref.Sequence)
 	}
 	v.state = by

@@ -55,13 +55,14 @@ func (a *auditor) count() *count {
 				continue
 			}
 			votes++
-			t := c.totals[v.specialist.ID]
+			specialist := a.whom(v)
+			t := c.totals[specialist.ID]
 			t.votes++
 			if channels[v.channel].Identity != domain.NoIdentity {
 				t.voters++
 			}
-			c.totals[v.specialist.ID] = t
-			c.cells[c.cell(v.specialist.ID, v.specialist.Affiliation(), v.channel, time.UnixMilli(v.castAt))]++
+			c.totals[specialist.ID] = t
+			c.cells[c.cell(specialist.ID, specialist.Affiliation(), v.channel, time.UnixMilli(v.castAt))]++
 		}
 		if b.known && votes > 0 {
 			c.voters++
