@@ -3,13 +3,15 @@ package transparency
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// MaxEntryBytes is the largest entry that a bundle can hold, in bytes.
-const MaxEntryBytes = math.MaxUint16
+// MaxEntryBytes is the largest entry of a log, in bytes: twice the largest event.
+// A bundle could hold 65,535, but readers of C2SP tlog-proof take lines of at
+// most 64 KiB (transparency-dev/formats does), and a receipt has the entry in
+// one, in base64.
+const MaxEntryBytes = 32 << 10
 
 // lengthBytes is the size of the number in front of each entry.
 const lengthBytes = 2

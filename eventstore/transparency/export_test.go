@@ -4,6 +4,7 @@ import "golang.org/x/mod/sumdb/tlog"
 
 // The operations at which tests put faults.
 const (
+	OpRead   = opRead
 	OpWrite  = opWrite
 	OpRename = opRename
 	OpSync   = opSync

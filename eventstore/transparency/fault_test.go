@@ -70,7 +70,7 @@ func (f *faultyFolder) step(operation, p string, run func() error) error {
 	f.dead = f.fault == crashBefore || f.fault == crashAfter || f.fault == crashWithin
 	switch f.fault {
 	case failsAfter, crashAfter:
-		if err := run(); err != nil {
+		if err := run(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	case crashWithin:

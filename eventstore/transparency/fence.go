@@ -80,12 +80,20 @@ func NewBucketFence(ctx context.Context, nc *nats.Conn, key string, replicas int
 
 // Load asks the leader: the bucket's own reads may be answered by any replica.
 func (f *BucketFence) Load(ctx context.Context) (s Signed, revision uint64, err error) {
-	return LoadSigned(ctx, f.nc, f.key)
+	return loadSigned(ctx, f.nc, f.key)
 }
 
 // LoadSigned reads what was signed last under a key, without making anything.
-// Revision 0 says that nothing ever was.
+// Revision 0 says that nothing ever was, or that there is no record of it.
 func LoadSigned(ctx context.Context, nc *nats.Conn, key string) (s Signed, revision uint64, err error) {
+	s, revision, err = loadSigned(ctx, nc, key)
+	if errors.Is(err, eventstore.ErrNotFound) {
+		return Signed{}, 0, nil
+	}
+	return s, revision, err
+}
+
+func loadSigned(ctx context.Context, nc *nats.Conn, key string) (s Signed, revision uint64, err error) {
 	ctx, stop := context.WithTimeout(ctx, fenceTimeout)
 	defer stop()
 	subject := "$KV." + fenceBucket + "." + key
@@ -108,13 +116,15 @@ func LoadSigned(ctx context.Context, nc *nats.Conn, key string) (s Signed, revis
 		return s, 0, fmt.Errorf("fence of %s: the server's answer: %w", key, err)
 	}
 	switch {
-	case answer.Error != nil && (answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound || answer.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound):
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
 		return s, 0, nil
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound:
+		return s, 0, fmt.Errorf("fence of %s: %w: the bucket %s was lost, so nothing is signed: find out why", key, eventstore.ErrNotFound, fenceBucket)
 	case answer.Error != nil:
 		return s, 0, fmt.Errorf("fence of %s: %w: %w", key, eventstore.ErrUnavailable, answer.Error)
 	}
 	if err := json.Unmarshal(answer.Message.Data, &s); err != nil {
-		return s, 0, fmt.Errorf("fence of %s: its value cannot be read, so nothing is signed: %w", key, err)
+		return s, 0, fmt.Errorf("fence of %s: %w: its value cannot be read, so nothing is signed: %w", key, eventstore.ErrCorrupt, err)
 	}
 	return s, answer.Message.Sequence, nil
 }

@@ -15,7 +15,7 @@ import (
 
 const (
 	// fileBytesMax bounds a file of the log that is read as a whole, in bytes. A
-	// full bundle of the largest entries has 16 MiB.
+	// full bundle of the largest entries has 8 MiB.
 	fileBytesMax = TileWidth * (lengthBytes + MaxEntryBytes)
 	// parallelWrites is how many files are written at a time: file systems put
 	// the fsyncs of several into one write of their journal.
@@ -35,10 +35,14 @@ type Folder struct {
 	dir string
 	// step does one operation on a file. Tests put faults before and after it.
 	step func(operation string, path string, run func() error) error
+	// named are the folders whose own names are durable. Only the writer uses
+	// it. What another process has left is not known to be.
+	named map[string]bool
 }
 
-// The operations that a Folder does while it writes.
+// The operations of a Folder.
 const (
+	opRead   = "read"
 	opWrite  = "write"  // a new file, unnamed, and its fsync
 	opRename = "rename" // to its name
 	opSync   = "sync"   // of a folder, so that names in it are durable
@@ -49,7 +53,7 @@ const (
 
 // NewFolder is a log in a directory, which need not be there yet.
 func NewFolder(dir string) *Folder {
-	return &Folder{dir: dir, step: func(_, _ string, run func() error) error { return run() }}
+	return &Folder{dir: dir, step: func(_, _ string, run func() error) error { return run() }, named: make(map[string]bool)}
 }
 
 // Dir is the directory.
@@ -58,7 +62,18 @@ func (f *Folder) Dir() string { return f.dir }
 func (f *Folder) name(p string) string { return filepath.Join(f.dir, filepath.FromSlash(p)) }
 
 // Read returns a whole file. It is fs.ErrNotExist when there is none.
-func (f *Folder) Read(p string) ([]byte, error) {
+func (f *Folder) Read(p string) (data []byte, err error) {
+	err = f.step(opRead, p, func() error {
+		data, err = f.read(p)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+func (f *Folder) read(p string) ([]byte, error) {
 	file, err := os.Open(f.name(p))
 	if err != nil {
 		return nil, err
@@ -104,7 +119,8 @@ type file struct {
 
 // write puts whole files in place and makes them durable; after a failure any
 // of them may be there. Files that never change are not written again, and it
-// is ErrChanged when they hold something else.
+// is ErrChanged when they hold something else. Their folders are synced all the
+// same: the process that wrote them may have died before it did so.
 func (f *Folder) write(files []file) error {
 	var missing []file
 	for _, one := range files {
@@ -118,7 +134,7 @@ func (f *Folder) write(files []file) error {
 			return fmt.Errorf("%w: %s", ErrChanged, f.name(one.path()))
 		}
 	}
-	folders, err := f.makeFolders(missing)
+	folders, err := f.makeFolders(files)
 	if err != nil {
 		return err
 	}
@@ -136,7 +152,13 @@ func (f *Folder) write(files []file) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return f.syncFolders(folders)
+	if err := f.syncFolders(folders); err != nil {
+		return err
+	}
+	for _, dir := range folders {
+		f.named[dir] = true // Its parent is among them, or was synced before.
+	}
+	return nil
 }
 
 // replace puts one file in place of another.
@@ -189,27 +211,33 @@ func (f *Folder) cut(p string, size int64) error {
 // is there.
 func (f *Folder) removePartial(p place) error {
 	p.width = TileWidth
-	return f.step(opRemove, p.path(), func() error { return os.RemoveAll(f.name(p.path()) + ".p") })
+	dir := p.path() + ".p"
+	delete(f.named, dir)
+	return f.step(opRemove, p.path(), func() error { return os.RemoveAll(f.name(dir)) })
 }
 
 // makeFolders makes the folders of files and returns all those in which names
-// will change, parents of new ones included.
-func (f *Folder) makeFolders(files []file) (changed []string, err error) {
+// are to become durable: theirs and, unless that is done, those of the folders.
+func (f *Folder) makeFolders(files []file) (dirs []string, err error) {
 	seen := make(map[string]bool)
 	for _, one := range files {
-		for dir := path.Dir(one.path()); !seen[dir]; dir = path.Dir(dir) {
-			seen[dir] = true
-			changed = append(changed, dir)
-			if _, err := os.Stat(f.name(dir)); err == nil {
-				break // its parent has its name already
-			}
+		dir := path.Dir(one.path())
+		if seen[dir] {
+			continue
 		}
-		if err := os.MkdirAll(f.name(path.Dir(one.path())), 0o755); err != nil {
+		if err := os.MkdirAll(f.name(dir), 0o755); err != nil {
 			return nil, err
 		}
+		for ; !seen[dir]; dir = path.Dir(dir) {
+			seen[dir] = true
+			dirs = append(dirs, dir)
+			if f.named[dir] {
+				break
+			}
+		}
 	}
-	slices.Sort(changed)
-	return changed, nil
+	slices.Sort(dirs)
+	return dirs, nil
 }
 
 func (f *Folder) syncFolders(dirs []string) error {
@@ -251,6 +279,12 @@ func (f *Folder) checkpoint(keys *Keys) (*Checkpoint, []byte, error) {
 func (f *Folder) mendCheckpoints(keys *Keys) (*Checkpoint, error) {
 	published, signed, err := f.checkpoint(keys)
 	if err != nil {
+		return nil, err
+	}
+	// The process that put it there may have died before it synced the folder.
+	// Were the power to fail now, the next one would find a checkpoint that is
+	// older than the last of all.
+	if err := f.syncFolders([]string{"."}); err != nil {
 		return nil, err
 	}
 	all, err := f.Read(CheckpointsPath)

@@ -56,6 +56,9 @@ type place struct {
 	width   int
 }
 
+// place is where the tile belongs.
+func (t Tile) place() place { return place{level: t.Level, index: t.Index, width: len(t.Hashes)} }
+
 func (p place) path() string {
 	if p.entries {
 		return bundlePath(p.index, p.width)

@@ -41,11 +41,11 @@ func (f *Folder) Checkpoint(keys *Keys) (Checkpoint, error) {
 // widthAt is how many hashes the tile at a level and an index has in a tree of
 // a size: 0 when it is not part of the tree.
 func widthAt(size uint64, level int, index uint64) int {
-	row, before := size>>(tileHeight*level), index*TileWidth
-	if before >= row {
+	row := size >> (tileHeight * level)
+	if index > row/TileWidth { // index*TileWidth may not fit
 		return 0
 	}
-	return int(min(row-before, TileWidth))
+	return int(min(row-index*TileWidth, TileWidth))
 }
 
 // Bundle reads the entries of a bundle in a tree of a size. They are slices of

@@ -104,7 +104,7 @@ func (r *Rebuild) compare(tiles []Tile) {
 		return
 	}
 	for _, tile := range tiles {
-		at := place{level: tile.Level, index: tile.Index, width: len(tile.Hashes)}
+		at := tile.place()
 		data, width, err := r.folder.readRow(at)
 		path := at.path()
 		switch {
@@ -247,8 +247,15 @@ func (f *Folder) Heads(keys *Keys) (newest Checkpoint, heads []Head, findings []
 		before = c.Size
 		heads = append(heads, Head{c.Size, c.Root, from})
 	}
-	if !bytes.HasPrefix(signed, rest) {
+	if !bytes.HasPrefix(signed, rest) && !f.grown(data) {
 		findings = append(findings, Finding{Path: CheckpointsPath, Text: fmt.Sprintf("it ends with %d bytes that are no checkpoint", len(rest))})
 	}
 	return newest, heads, findings, nil
+}
+
+// grown reports whether CheckpointsPath has become longer since it was read. Its
+// end is then a checkpoint that a signer at work was about to write.
+func (f *Folder) grown(since []byte) bool {
+	now, err := f.Read(CheckpointsPath)
+	return err == nil && len(now) > len(since) && bytes.HasPrefix(now, since)
 }

@@ -88,6 +88,7 @@ func (c Config) Validate() error {
 // goroutine.
 type Sealer struct {
 	config Config
+	seals  int // checkpoints that were published
 	sealing
 }
 
@@ -122,6 +123,9 @@ func (s *Sealer) RunToEnd(ctx context.Context) (Checkpoint, error) {
 		return Checkpoint{}, err
 	}
 	err := s.config.Ledger.Replay(ctx, 1, 0, s.grow)
+	if err == nil && s.tree.Size() < s.signed.Size {
+		err = s.shorter(s.tree.Size()) // It has shrunk since begin looked.
+	}
 	if err == nil {
 		err = s.seal(ctx)
 	}
@@ -136,7 +140,7 @@ func (s *Sealer) RunToEnd(ctx context.Context) (Checkpoint, error) {
 // nothing is signed then.
 func (s *Sealer) Run(ctx context.Context) error {
 	for wait := retryMin; ; wait = min(2*wait, retryMax) {
-		before := s.published
+		before := s.seals
 		err := s.follow(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -147,7 +151,7 @@ func (s *Sealer) Run(ctx context.Context) error {
 		if s.config.Report != nil {
 			s.config.Report(Checkpoint{}, err)
 		}
-		if s.published != before {
+		if s.seals != before {
 			wait = retryMin
 		}
 		timer := time.NewTimer(wait)
@@ -179,9 +183,11 @@ func (s *Sealer) follow(ctx context.Context) error {
 			}
 			mu.Lock()
 			err := s.seal(ctx)
-			mu.Unlock()
 			if err != nil {
 				stop(err)
+			}
+			mu.Unlock()
+			if err != nil {
 				return
 			}
 		}
@@ -189,6 +195,11 @@ func (s *Sealer) follow(ctx context.Context) error {
 	err := s.config.Ledger.Follow(ctx, 1, func(batch []eventstore.Recorded) error {
 		mu.Lock()
 		defer mu.Unlock()
+		// A seal that has failed has left its work half done. What is added to
+		// that would be read back twice.
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		return s.grow(batch)
 	})
 	stop(err)
@@ -218,10 +229,14 @@ func (s *Sealer) begin(ctx context.Context) (err error) {
 	case err != nil:
 		return err
 	case info.Last < s.signed.Size:
-		return fmt.Errorf("%w: it has %d entries, %d were signed: nothing is signed any more; restore the ledger with `paldies restore` from the newest copy of the log",
-			ErrShorter, info.Last, s.signed.Size)
+		return s.shorter(info.Last)
 	}
 	return s.agree() // about the empty log
+}
+
+func (s *Sealer) shorter(entries uint64) error {
+	return fmt.Errorf("%w: it has %d entries, %d were signed: nothing is signed any more; restore the ledger with `paldies restore` from the newest copy of the log",
+		ErrShorter, entries, s.signed.Size)
 }
 
 // grow adds events. Full tiles and bundles are written when enough have come
@@ -255,7 +270,7 @@ func (s *Sealer) fill(tile Tile) {
 		s.pending = append(s.pending, file{bundle, s.bundle})
 		s.bundle = make([]byte, 0, len(s.bundle)+len(s.bundle)/8)
 	}
-	s.pending = append(s.pending, file{place{level: tile.Level, index: tile.Index, width: TileWidth}, encodeTile(tile.Hashes)})
+	s.pending = append(s.pending, file{tile.place(), encodeTile(tile.Hashes)})
 }
 
 // agree holds the tree against what was signed of the same size.
@@ -292,7 +307,7 @@ func (s *Sealer) seal(ctx context.Context) error {
 	}
 	files := s.pending
 	for _, tile := range s.tree.Partial() {
-		at := place{level: tile.Level, index: tile.Index, width: len(tile.Hashes)}
+		at := tile.place()
 		if tile.Level == 0 {
 			files = append(files, file{place{entries: true, index: at.index, width: at.width}, s.bundle})
 		}
@@ -322,8 +337,11 @@ func (s *Sealer) publish(c Checkpoint) error {
 	if err != nil {
 		return err
 	}
-	if read, err := ParseCheckpoint(signed, s.config.Keys); err != nil || read != c {
+	switch read, err := ParseCheckpoint(signed, s.config.Keys); {
+	case err != nil:
 		return fmt.Errorf("%w: the checkpoint that was just signed: %w", ErrMisread, err)
+	case read != c:
+		return fmt.Errorf("%w: the checkpoint that was just signed says %v, not %v: check the memory of this machine", ErrMisread, read, c)
 	}
 	if err := s.config.Folder.replace(CheckpointPath, signed); err != nil {
 		return err
@@ -332,6 +350,7 @@ func (s *Sealer) publish(c Checkpoint) error {
 		return err
 	}
 	s.published = &c
+	s.seals++
 	for _, p := range s.full {
 		if err := s.config.Folder.removePartial(p); err != nil {
 			return err
@@ -345,22 +364,37 @@ func (s *Sealer) publish(c Checkpoint) error {
 }
 
 // flush writes files and makes sure that they can be read. The second tree
-// grows only by what is read back.
+// grows only by the entries that are read back, and tiles have to be that
+// tree's: a bit that was flipped in one before it was written is found too.
 func (s *Sealer) flush(files []file) error {
 	if err := s.config.Folder.write(files); err != nil {
 		return err
 	}
+	tiles := make(map[place][]byte)
 	for _, f := range files {
-		read, err := s.config.Folder.Read(f.path())
+		if !f.entries {
+			continue
+		}
+		full, err := s.reread(f)
 		if err != nil {
 			return err
 		}
+		for _, tile := range full {
+			tiles[tile.place()] = encodeTile(tile.Hashes)
+		}
+	}
+	for _, tile := range s.stored.Partial() {
+		tiles[tile.place()] = encodeTile(tile.Hashes)
+	}
+	for _, f := range files {
 		if !f.entries {
-			if !bytes.Equal(read, f.data) {
+			read, err := s.config.Folder.Read(f.path())
+			if err != nil {
+				return err
+			}
+			if !bytes.Equal(read, tiles[f.place]) {
 				return fmt.Errorf("%w: %s: check the memory and the disk of this machine", ErrMisread, s.config.Folder.name(f.path()))
 			}
-		} else if err := s.reread(f, read); err != nil {
-			return err
 		}
 		if f.width == TileWidth {
 			s.full = append(s.full, f.place)
@@ -370,18 +404,23 @@ func (s *Sealer) flush(files []file) error {
 	return nil
 }
 
-// reread adds the entries of a bundle that were not read back before.
-func (s *Sealer) reread(f file, read []byte) error {
+// reread adds the entries of a bundle that were not read back before, and
+// returns the tiles that are full by them.
+func (s *Sealer) reread(f file) (full []Tile, err error) {
+	read, err := s.config.Folder.Read(f.path())
+	if err != nil {
+		return nil, err
+	}
 	entries, rest, err := SplitBundle(read, f.width)
 	if err == nil && len(rest) > 0 {
 		err = fmt.Errorf("%d bytes behind the last entry", len(rest))
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrMisread, s.config.Folder.name(f.path()), err)
+		return nil, fmt.Errorf("%w: %s: %w: check the memory and the disk of this machine", ErrMisread, s.config.Folder.name(f.path()), err)
 	}
 	known := s.stored.Size() - f.index*TileWidth
 	for _, leaf := range LeafHashes(entries[known:]) {
-		s.stored.Append(leaf)
+		full = append(full, s.stored.Append(leaf)...)
 	}
-	return nil
+	return full, nil
 }

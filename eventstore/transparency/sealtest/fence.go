@@ -2,6 +2,7 @@ package sealtest
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"sakipaldies.lv/ledger/eventstore/transparency"
@@ -80,7 +81,7 @@ func (f *Fence) Move(ctx context.Context, to transparency.Signed, revision uint6
 	case fault == Failed:
 		return 0, ErrLost
 	case f.revision != revision:
-		return 0, transparency.ErrFenced
+		return 0, fmt.Errorf("fence in memory: %w", transparency.ErrFenced)
 	}
 	f.signed, f.revision = to, f.revision+1
 	if fault == Answered {
