@@ -109,7 +109,7 @@ func (f *faultyFolder) half(operation, p string, run func() error) error {
 
 // faultStory are the sizes at which the log of the fault tests is sealed. They
 // bring partial tiles, full ones, several at once, and removals.
-var faultStory = []int{0, 1, 3, 255, 257, 1030}
+var faultStory = []int{0, 1, 3, 255, 257, 520}
 
 // tell seals along the story, with a folder that may be faulty. It begins again
 // with a new process at most once, and stops with what no second try mends.

@@ -60,6 +60,10 @@ func ParseKeys(text string) (*Keys, error) {
 // to it. Who has the signing key can sign forks of the log.
 func GenerateKey(origin string) (signing, verifier string, err error) {
 	signing, verifier, err = note.GenerateKey(rand.Reader, origin)
+	if err == nil {
+		// The library makes keys for names that it does not read.
+		_, err = note.NewVerifier(verifier)
+	}
 	if err != nil {
 		return "", "", fmt.Errorf("%w: origin %q: %w", ErrKey, origin, err)
 	}
