@@ -18,19 +18,20 @@ const module = "sakipaldies.lv/ledger/"
 // prefix. The core must not know the shells, and the auditor must not trust
 // them: a bug in intake must not hide in the audit too.
 var imports = map[string][]string{
-	"domain":                        {},
-	"eventstore":                    {},
-	"eventstore/":                   {"eventstore"},
-	"projections":                   {"domain", "eventstore"},
-	"projections/projectiontest":    {"domain", "eventstore", "eventstore/storetest", "projections"},
-	"projections/postgres":          {"domain", "projections"},
-	"projections/postgres/pgserver": {},
-	"projections/postgres/pgtest":   {"projections/postgres/pgserver"},
-	"cmd/internal/audit":            {"domain", "eventstore", "eventstore/transparency", "projections"},
-	"cmd/internal/intake":           {"domain", "eventstore", "cmd/internal/csvfile"},
-	"cmd/internal/node":             {"eventstore"},
-	"cmd/paldies":                   {"cmd/internal/cli"},
-	"cmd/internal/":                 {"domain", "eventstore", "eventstore/transparency", "projections", "projections/postgres", "projections/postgres/pgserver", "cmd/internal/"},
+	"domain":                           {},
+	"eventstore":                       {},
+	"eventstore/":                      {"eventstore"},
+	"eventstore/transparency/sealtest": {"eventstore", "eventstore/transparency"},
+	"projections":                      {"domain", "eventstore"},
+	"projections/projectiontest":       {"domain", "eventstore", "eventstore/storetest", "projections"},
+	"projections/postgres":             {"domain", "projections"},
+	"projections/postgres/pgserver":    {},
+	"projections/postgres/pgtest":      {"projections/postgres/pgserver"},
+	"cmd/internal/audit":               {"domain", "eventstore", "eventstore/transparency", "projections"},
+	"cmd/internal/intake":              {"domain", "eventstore", "cmd/internal/csvfile"},
+	"cmd/internal/node":                {"eventstore"},
+	"cmd/paldies":                      {"cmd/internal/cli"},
+	"cmd/internal/":                    {"domain", "eventstore", "eventstore/transparency", "projections", "projections/postgres", "projections/postgres/pgserver", "cmd/internal/"},
 }
 
 // pureDomain is all that the domain may import from elsewhere.

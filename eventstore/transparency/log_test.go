@@ -238,11 +238,11 @@ func verify(t testing.TB, dir string, keys *transparency.Keys, held ...transpare
 			entries = append(entries, e.Data)
 		}
 		leaves := transparency.LeafHashes(entries)
-		var root transparency.Hash
 		if len(leaves) == transparency.TileWidth {
-			root = transparency.SubtreeRoot(leaves)
+			r.AppendBundle(leaves, transparency.SubtreeRoot(leaves))
+		} else {
+			r.Append(leaves)
 		}
-		r.Append(leaves, root)
 		return nil
 	})
 	if err != nil {
