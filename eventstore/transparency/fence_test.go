@@ -270,17 +270,14 @@ func TestBucketFenceThatWasTouchedHalts(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		// Run must not go on asking: what is there will not change by itself.
-		wantHalt(t, sealer.Run(t.Context()), c.want)
+		start(t, config).wantHalt(c.want)
 	}
 	if err := js.DeleteKeyValue(t.Context(), "paldies_signed"); err != nil {
 		t.Fatal(err)
 	}
-	wantHalt(t, sealer.Run(t.Context()), eventstore.ErrNotFound)
+	start(t, config).wantHalt(eventstore.ErrNotFound)
 	config.Fence = bucketFence(t, nc, 1) // which makes the bucket again
-	if sealer, err = transparency.NewSealer(config); err != nil {
-		t.Fatal(err)
-	}
-	wantHalt(t, sealer.Run(t.Context()), transparency.ErrFork)
+	start(t, config).wantHalt(transparency.ErrFork)
 	if n := len(l.signer.all()); n != 1 {
 		t.Errorf("%d checkpoints were signed, want the first one only", n)
 	}

@@ -73,6 +73,19 @@ func (r *running) wantSealed(size int) {
 	}
 }
 
+// wantHalt waits until the signer gives up. It must not try again.
+func (r *running) wantHalt(want ...error) {
+	r.Helper()
+	select {
+	case got := <-r.reports:
+		r.Errorf("the signer has to halt with %q, and goes on after %v", want, got)
+		r.end()
+	case err := <-r.ended:
+		r.stop()
+		wantHalt(r, err, want...)
+	}
+}
+
 // end stops the signer and waits for it.
 func (r *running) end() {
 	r.Helper()
@@ -211,15 +224,12 @@ func TestRunEndsWithWhatDoesNotPass(t *testing.T) {
 		r.wantSealed(10)
 		l.fence.Set(somewhere(11), 9) // another signer
 		l.ledger.GrowTo(12)
-		wantHalt(t, <-r.ended, transparency.ErrFenced)
-		r.stop()
+		r.wantHalt(transparency.ErrFenced)
 		r = start(t, l.config(l.folder()))
-		wantHalt(t, <-r.ended, transparency.ErrFork)
-		r.stop()
+		r.wantHalt(transparency.ErrFork)
 		l.fence.Set(somewhere(13), 9)
 		r = start(t, l.config(l.folder()))
-		wantHalt(t, <-r.ended, transparency.ErrShorter)
-		r.stop()
+		r.wantHalt(transparency.ErrShorter)
 		if n := len(l.signer.all()); n != 1 {
 			t.Errorf("%d checkpoints were signed, want the first one only", n)
 		}
