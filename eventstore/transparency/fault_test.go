@@ -415,6 +415,25 @@ func TestLedgerThatIsAnotherOneHalts(t *testing.T) {
 	}
 }
 
+// The fence and the ledger agree with each other, but not with what this folder
+// has published: whoever could change both has not changed the signatures.
+func TestFenceAndLedgerAgainstWhatWasPublishedHalt(t *testing.T) {
+	l := newLog(t, 0)
+	l.mustSeal(3, 10)
+	signed := len(l.signer.all())
+	l.ledger.GrowTo(15)
+	l.ledger.Change(func(entries [][]byte) [][]byte { entries[4] = []byte("another vote"); return entries })
+	l.fence.Set(transparency.Signed{Size: 15, Root: mth(entriesOf(t, l.ledger))}, 7)
+	if err := os.RemoveAll(filepath.Join(l.dir, "tile")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := l.seal()
+	wantHalt(t, err, transparency.ErrFork)
+	if len(l.signer.all()) != signed {
+		t.Error("something was signed")
+	}
+}
+
 // A ledger that loses entries while it is read has not fulfilled its contract;
 // the signer must not take that for success.
 func TestLedgerThatShrinksWhileItIsReadHalts(t *testing.T) {
@@ -540,6 +559,29 @@ func TestBitFlippedInMemoryHalts(t *testing.T) {
 		}
 		_, err = s.RunToEnd(t.Context())
 		wantHalt(t, err, transparency.ErrMisread)
+	})
+	t.Run("after all is written and read back", func(t *testing.T) {
+		// No file is wrong then, only the root that would be signed.
+		l := newLog(t, 600)
+		folder := l.folder()
+		s := l.sealer(folder)
+		flipped := false
+		folder.OnStep(func(operation, path string, run func() error) error {
+			err := run()
+			if operation == transparency.OpRead && path == "tile/1/000.p/2" && err == nil {
+				s.FlipInTree(false, 1)
+				flipped = true
+			}
+			return err
+		})
+		_, err := s.RunToEnd(t.Context())
+		wantHalt(t, err, transparency.ErrMisread)
+		if !flipped || len(l.signer.all()) > 0 {
+			t.Errorf("flipped: %v; %d checkpoints were signed", flipped, len(l.signer.all()))
+		}
+		// The memory was wrong, not the files: another process finishes.
+		l.mustSeal(600)
+		l.wantSound()
 	})
 	t.Run("signature", func(t *testing.T) {
 		l := newLog(t, 10)

@@ -277,6 +277,7 @@ func TestBucketFenceThatWasTouchedHalts(t *testing.T) {
 	}
 	start(t, config).wantHalt(eventstore.ErrNotFound)
 	config.Fence = bucketFence(t, nc, 1) // which makes the bucket again
+	l.ledger.GrowTo(6)
 	start(t, config).wantHalt(transparency.ErrFork)
 	if n := len(l.signer.all()); n != 1 {
 		t.Errorf("%d checkpoints were signed, want the first one only", n)

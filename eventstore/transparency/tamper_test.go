@@ -471,6 +471,27 @@ func TestCheckpointsOutOfOrderAreFound(t *testing.T) {
 	}
 }
 
+// checkpoint and the last of checkpoints are of one size and two trees: readers
+// see it, and the signer does not take either for its own.
+func TestTwoRootsForOneSizeAreFound(t *testing.T) {
+	l := newLog(t, 0)
+	l.mustSeal(3, 10)
+	fork := newLog(t, 10)
+	fork.signer, fork.keys = l.signer, l.keys
+	fork.ledger.Change(func(entries [][]byte) [][]byte { entries[4] = []byte("another vote"); return entries })
+	fork.mustSeal(10)
+	for _, path := range []string{transparency.CheckpointPath, transparency.CheckpointsPath} {
+		mixed := *l
+		mixed.dir = copyOf(t, l.dir)
+		write(t, mixed.dir, path, read(t, fork.dir, path))
+		if found := verify(t, mixed.dir, l.keys); len(found) == 0 {
+			t.Errorf("%s is of another tree, and nobody noticed", path)
+		}
+		_, err := mixed.seal()
+		wantHalt(t, err, transparency.ErrFork)
+	}
+}
+
 // An auditor's reading of parts: what is missing is said by name.
 func TestEntriesOfABrokenLog(t *testing.T) {
 	l := newLog(t, 0)
