@@ -13,7 +13,7 @@ test:
 
 # The packages in which goroutines meet.
 race:
-	go test -race ./eventstore/... ./projections/... ./cmd/internal/intake/... ./cmd/internal/node/...
+	go test -race ./eventstore/... ./projections/... ./cmd/internal/intake/... ./cmd/internal/node/... ./cmd/internal/audit/...
 
 # Nodes, projectors and Postgres are killed at random while votes come in; then
 # everything is counted.

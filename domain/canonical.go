@@ -107,7 +107,10 @@ func (r *canonicalReader) outcome() (digest Digest, active int) {
 	r.literal(`,"digest":"`)
 	r.hex(digest[:])
 	r.literal(`","active":`)
-	active = int(r.number())
+	n := r.number()
+	if active = int(n); active < 0 || uint64(active) != n {
+		r.failed = true // where an int has 32 bits
+	}
 	return digest, active
 }
 

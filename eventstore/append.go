@@ -40,8 +40,8 @@ type outcome struct {
 
 func (r *request) finish(a Appended, err error) { r.answer <- outcome{a, err} }
 
-// Append records one event and blocks until it is durable and the control
-// subject was read after that. The event must be the first one on its subject
+// Append records one event and blocks until it is durable and it is known which
+// control events govern it. The event must be the first one on its subject
 // above the sequence expected; 0 means that the subject has none.
 //
 // Errors: *ConflictError, ErrBusy, ErrClosed, ErrUnavailable and the errors of

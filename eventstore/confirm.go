@@ -14,10 +14,16 @@ var (
 	errNotYetThere = errors.New("no replica that answers has the event yet")
 )
 
-// run is a number of events that follow each other without a gap and were all
-// recorded by this ledger: no control event lies among them, so what governs
-// the first governs the last.
+// runTrust is how long a run is believed, in time, without another look. An
+// unbroken stream would not need it. It bounds what comes of a stream that is
+// replaced by an older copy under workers that should have been stopped.
+const runTrust = time.Second
+
+// run is a number of events that follow each other without a gap and of which
+// this ledger knows that none is a control event, so what governs the first
+// governs the last.
 type run struct {
+	begun   time.Time
 	known   chan struct{} // closed when control and err are set
 	control uint64        // the last sequence of the control subject
 	err     error         // why it could not be learned
@@ -45,13 +51,15 @@ func (f *fence) join(rs []*request, control string) (r *run, began bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	follows := first == f.end+1 && last-first == uint64(len(rs)-1)
-	if f.run != nil && follows && plain {
+	if f.run != nil && follows && plain && time.Since(f.run.begun) < runTrust {
 		f.end = last
 		return f.run, false
 	}
-	r = &run{known: make(chan struct{})}
+	r = &run{begun: time.Now(), known: make(chan struct{})}
 	if last > f.end || f.run == nil {
 		f.end, f.run = last, r
+	} else {
+		f.run = nil // Two commits ended in the wrong order, or the stream was set back.
 	}
 	return r, true
 }

@@ -32,8 +32,9 @@ func TestFenceKnowsWhatFollows(t *testing.T) {
 		{"a control event", at(control, 14), true, 14},
 		{"after it", at("c.voter", 15), false, 15},
 		{"found later, recorded earlier", at("c.voter", 12), true, 15},
-		{"after all the same", at("c.voter", 16), false, 16},
-		{"with a control event", append(at("c.voter", 17), at(control, 18)...), true, 18},
+		{"after that", at("c.voter", 16), true, 16},
+		{"and then", at("c.voter", 17), false, 17},
+		{"with a control event", append(at("c.voter", 18), at(control, 19)...), true, 19},
 	}
 	var last *run
 	for _, step := range steps {

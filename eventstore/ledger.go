@@ -23,7 +23,7 @@ type Ledger struct {
 	infoSubject      string
 
 	queue   *queue     // from the callers to the committer
-	sending sync.Mutex // held by who publishes a batch: see tryBatch
+	sending sync.Mutex // held by who sends a batch, so that they end one after another
 	fence   fence
 
 	// ctx ends when the ledger is closed: what is under way then is cut off.

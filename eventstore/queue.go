@@ -14,6 +14,8 @@ const (
 	// returnShare is the part of a commit's time in which as many are expected
 	// to come back as it has answered, as a divisor. Of 8, 16 and 32 this was the best.
 	returnShare = 16
+	// returnTimeMax is the longest that they are expected, in time.
+	returnTimeMax = 2 * time.Millisecond
 )
 
 // queue holds the requests that wait to be sent. It lets one request a subject
@@ -109,8 +111,8 @@ func (q *queue) take() []*request {
 // gatherLocked yields the processor while that brings further requests, and for
 // a moment after a commit while fewer have come than it has answered: the
 // callers that were answered together come back together, and the first of
-// them should not leave without the others. It is no wait: with nothing else
-// to run, and no commit just before, it costs less than a microsecond.
+// them should not leave without the others. With nothing else to run, and no
+// commit just before, it costs less than a microsecond.
 func (q *queue) gatherLocked() {
 	for idle := 0; len(q.ready) < MaxBatchEvents; idle++ {
 		before := len(q.ready)
@@ -173,7 +175,7 @@ func (q *queue) stall() {
 func (q *queue) finished(stalled bool, events int, took time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.expected, q.until = events, time.Now().Add(took/returnShare)
+	q.expected, q.until = events, time.Now().Add(min(took/returnShare, returnTimeMax))
 	if stalled {
 		q.expected = 0 // its callers were answered at different times
 	}

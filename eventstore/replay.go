@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -131,7 +132,8 @@ type reader struct {
 	next   uint64 // the sequence that must come next
 	to     uint64 // the last one that is wanted; 0 for no end
 	fn     func([]Recorded) error
-	failed error // what fn returned
+	failed error  // what fn returned
+	last   []byte // the bytes of the event before next; nil before the first
 
 	delivered uint64 // events that this session's consumer has sent
 	batch     []Recorded
@@ -155,6 +157,9 @@ func (r *reader) session(ctx context.Context) error {
 	defer watcher.Wait()
 	defer cancel(nil)
 
+	if err := r.sameLedger(ctx); err != nil {
+		return err
+	}
 	consumer, err := r.consumer(ctx)
 	if err != nil {
 		return err
@@ -186,6 +191,24 @@ func (r *reader) session(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// sameLedger makes sure, before it reads on after a disturbance, that the last
+// event which was handed over is still there: the stream may have been replaced.
+func (r *reader) sameLedger(ctx context.Context) error {
+	if r.last == nil {
+		return nil
+	}
+	e, found, err := r.ledger.leaderGet(ctx, getRequest{Sequence: r.next - 1})
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return errNotYetThere // a leader that was deposed without knowing it may lack it
+	case !bytes.Equal(e.Data, r.last):
+		return fmt.Errorf("%w: event %d is not the one that was read before: the stream was replaced; begin again from the first event", ErrCorrupt, r.next-1)
+	}
+	return nil
 }
 
 // consumer makes the session's consumer.
@@ -253,6 +276,7 @@ func (r *reader) take(ctx context.Context, first jetstream.Msg, arrived <-chan j
 		}
 	}
 	if len(r.batch) > 0 {
+		r.last = r.batch[len(r.batch)-1].Data
 		if r.failed = r.fn(r.batch); r.failed != nil {
 			return false, r.failed
 		}

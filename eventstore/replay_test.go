@@ -259,3 +259,43 @@ func ledgerWith(t *testing.T, nc *nats.Conn, change func(*jetstream.StreamConfig
 	}
 	return ledger
 }
+
+// TestFollowNoticesAnotherStream: a stream that is replaced while somebody reads
+// it must not be read on as if it were the same.
+func TestFollowNoticesAnotherStream(t *testing.T) {
+	ledger, stream, nc := damaged(t)
+	config := stream.CachedInfo().Config
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan uint64, 100)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- ledger.Follow(t.Context(), 1, func(batch []eventstore.Recorded) error {
+			read <- batch[len(batch)-1].Sequence
+			return nil
+		})
+	}()
+	for last := uint64(0); last < 10; {
+		last = <-read
+	}
+	if err := js.DeleteStream(t.Context(), config.Name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 15 {
+		if _, err := js.Publish(t.Context(), storetest.Subject(config.Name, i), []byte("cits notikums")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Whoever looks just between the two finds none.
+	if err := <-ended; !errors.Is(err, eventstore.ErrCorrupt) && !errors.Is(err, eventstore.ErrNotFound) {
+		t.Errorf("reading another stream ends with %v", err)
+	}
+	if len(read) > 0 {
+		t.Errorf("event %d of another stream was handed over", <-read)
+	}
+}

@@ -15,6 +15,10 @@ import (
 // about 200; witnesses may add theirs.
 const checkpointBytesMax = 64 << 10
 
+// maxSize is the largest log, in entries. It keeps clear of what the library for
+// proofs can count, which would go on for ever beyond 2^62.
+const maxSize = 1 << 56
+
 var (
 	// ErrSignature says that a checkpoint is not signed by a key of the log.
 	ErrSignature = errors.New("no key of the log has signed this checkpoint")
@@ -69,6 +73,8 @@ func ParseCheckpoint(data []byte, keys *Keys) (Checkpoint, error) {
 	switch {
 	case !bytes.Equal(body.Marshal(), []byte(n.Text)) || len(body.Hash) != tlog.HashSize:
 		return Checkpoint{}, fmt.Errorf("%w: a checkpoint has three lines: origin, size, root", ErrMalformed)
+	case body.Size > maxSize:
+		return Checkpoint{}, fmt.Errorf("%w: a log has at most %d entries", ErrMalformed, uint64(maxSize))
 	case body.Origin != keys.origin:
 		return Checkpoint{}, fmt.Errorf("%w: it is of the log %q, the keys are of %q", ErrSignature, body.Origin, keys.origin)
 	}

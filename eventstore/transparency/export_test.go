@@ -37,6 +37,7 @@ func (s *Sealer) FlipInTree(stored bool, level int) {
 		t = &s.stored
 	}
 	t.edge[level][0][0] ^= 1
+	t.peaks[0][0] ^= 1
 }
 
 // FlipInPending changes a bit of a full tile or bundle that is not written yet.

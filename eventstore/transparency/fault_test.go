@@ -734,3 +734,31 @@ func TestKeyIsRotated(t *testing.T) {
 		t.Error("the old key alone verifies what the new one has signed")
 	}
 }
+
+// A signer dies before the fence has moved, and the ledger loses what was not
+// signed: what it gets instead must not meet what the signer has left.
+func TestUnsignedLeftoversAreInNobodysWay(t *testing.T) {
+	for _, size := range []int{150, 300} {
+		l := newLog(t, 0)
+		l.mustSeal(100)
+		l.fence.OnMove(func(transparency.Signed) sealtest.Fault { return sealtest.Failed })
+		l.ledger.GrowTo(size)
+		if _, err := l.seal(); err == nil {
+			t.Fatal("the fence has moved")
+		}
+		l.fence.OnMove(nil)
+		l.ledger.Change(func(entries [][]byte) [][]byte {
+			for i := range entries[100:] {
+				entries[100+i] = fmt.Appendf(nil, "another vote %d", i)
+			}
+			return entries
+		})
+		for _, more := range []int{0, 1, 300} {
+			l.ledger.GrowTo(size + more)
+			if _, err := l.seal(); err != nil {
+				t.Fatalf("%d entries: %v", size+more, err)
+			}
+			l.wantSound()
+		}
+	}
+}

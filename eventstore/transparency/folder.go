@@ -10,18 +10,26 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+
+	"sakipaldies.lv/ledger/eventstore"
 )
 
 const (
 	// fileBytesMax bounds a file of the log that is read as a whole, in bytes. A
 	// full bundle of the largest entries has 8 MiB.
 	fileBytesMax = TileWidth * (lengthBytes + MaxEntryBytes)
+	// checkpointsBytesMax bounds the list of all checkpoints, in bytes: one a
+	// second for two months, or ten million of a longer campaign.
+	checkpointsBytesMax = 2 << 30
 	// parallelWrites is how many files are written at a time: file systems put
 	// the fsyncs of several into one write of their journal.
 	parallelWrites = 16
 	// unfinishedPrefix begins the name of a file that is being written.
 	unfinishedPrefix = ".new-"
+	// unsignedPrefix begins the name of one that was never signed.
+	unsignedPrefix = ".unsigned-"
 )
 
 // ErrChanged says that a file that never changes holds something else than
@@ -73,24 +81,30 @@ func (f *Folder) Read(p string) (data []byte, err error) {
 	return data, nil
 }
 
+// read looks before it opens: to open a named pipe would wait for ever.
 func (f *Folder) read(p string) ([]byte, error) {
-	file, err := os.Open(f.name(p))
-	if err != nil {
-		return nil, err
+	name := f.name(p)
+	info, err := os.Stat(name)
+	limit := int64(fileBytesMax)
+	if p == CheckpointsPath {
+		limit = checkpointsBytesMax
 	}
-	defer file.Close()
-	info, err := file.Stat()
 	switch {
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a file", file.Name())
-	case info.Size() > fileBytesMax && p != CheckpointsPath:
-		return nil, fmt.Errorf("%s has %d bytes, at most %d are read", file.Name(), info.Size(), fileBytesMax)
+		return nil, fmt.Errorf("%w: %s is not a file", eventstore.ErrCorrupt, name)
+	case info.Size() > limit:
+		return nil, fmt.Errorf("%w: %s has %d bytes, at most %d are read", eventstore.ErrCorrupt, name, info.Size(), limit)
 	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
 	data := make([]byte, info.Size())
 	if _, err := io.ReadFull(file, data); err != nil {
-		return nil, fmt.Errorf("%s: %w", file.Name(), err)
+		return nil, fmt.Errorf("%w: %s: %w", eventstore.ErrCorrupt, name, err)
 	}
 	return data, nil
 }
@@ -109,6 +123,16 @@ func (f *Folder) readRow(p place) (data []byte, width int, err error) {
 		return nil, 0, err
 	}
 	return data, TileWidth, fullErr
+}
+
+// readExactly reads a tile or a bundle of just this width; nil when it is not
+// there.
+func (f *Folder) readExactly(p place) ([]byte, error) {
+	data, err := f.Read(p.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
 }
 
 // file is a tile or a bundle to be written.
@@ -131,7 +155,7 @@ func (f *Folder) write(files []file) error {
 		case err != nil:
 			return err
 		case !bytes.Equal(have, one.data):
-			return fmt.Errorf("%w: %s", ErrChanged, f.name(one.path()))
+			return fmt.Errorf("%w: %s: nothing is signed any more; compare it with a copy of the log, and find out whether it or the ledger was changed", ErrChanged, f.name(one.path()))
 		}
 	}
 	folders, err := f.makeFolders(files)
@@ -216,6 +240,51 @@ func (f *Folder) removePartial(p place) error {
 	return f.step(opRemove, p.path(), func() error { return os.RemoveAll(f.name(dir)) })
 }
 
+// putUnsignedAside renames tiles and bundles that reach beyond what was signed.
+// A signer that was killed has left them; the ledger may have lost their events
+// since, and have others in their place. Nobody reads them under their new names,
+// but they may hold the only copy of an event.
+func (f *Folder) putUnsignedAside(size uint64) error {
+	return f.walk(func(at place) error {
+		if at.width <= widthAt(size, at.level, at.index) {
+			return nil
+		}
+		dir, name := path.Split(at.path())
+		return f.step(opRename, at.path(), func() error {
+			return os.Rename(f.name(at.path()), f.name(dir+unsignedPrefix+name))
+		})
+	}, func(string) {})
+}
+
+// walk goes through the tiles and bundles, and through the files that are none.
+// What vanishes meanwhile is passed over, and so is what nobody reads: files that
+// are being written, and those that file managers leave behind.
+func (f *Folder) walk(row func(place) error, stray func(path string)) error {
+	root := f.name(strings.TrimSuffix(tilePrefix, "/"))
+	return filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if strings.HasPrefix(d.Name(), ".") || d.Name() == "Thumbs.db" || d.Name() == "desktop.ini" {
+			return nil
+		}
+		relative, err := filepath.Rel(f.dir, name)
+		if err != nil {
+			return err
+		}
+		path := filepath.ToSlash(relative)
+		at, ok := parsePlace(path)
+		if !ok {
+			stray(path)
+			return nil
+		}
+		return row(at)
+	})
+}
+
 // makeFolders makes the folders of files and returns all those in which names
 // are to become durable: theirs and, unless that is done, those of the folders.
 func (f *Folder) makeFolders(files []file) (dirs []string, err error) {
@@ -249,12 +318,14 @@ func (f *Folder) syncFolders(dirs []string) error {
 	return nil
 }
 
-// create makes the directory itself.
+// create makes the directory itself, and its name and its parent's durable:
+// both may be new.
 func (f *Folder) create() error {
 	if err := os.MkdirAll(f.dir, 0o755); err != nil {
 		return err
 	}
-	return f.step(opSync, "..", func() error { return syncDir(filepath.Dir(f.dir)) })
+	parent := filepath.Dir(f.dir)
+	return f.step(opSync, "..", func() error { return errors.Join(syncDir(parent), syncDir(filepath.Dir(parent))) })
 }
 
 // checkpoint returns the published checkpoint, or nil when there is none.
@@ -329,7 +400,14 @@ func (f *Folder) AddKey(verifier string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return f.replace(KeysPath, append(data, verifier+"\n"...))
+	if len(data) > 0 && !bytes.HasSuffix(data, []byte("\n")) {
+		data = append(data, '\n') // somebody has written it by hand
+	}
+	data = append(data, verifier+"\n"...)
+	if _, err := ParseKeys(string(data)); err != nil {
+		return fmt.Errorf("%s: %w", f.name(KeysPath), err)
+	}
+	return f.replace(KeysPath, data)
 }
 
 // HasKey says whether a verifier key is in the folder's list.

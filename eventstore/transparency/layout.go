@@ -102,8 +102,7 @@ func parsePlace(path string) (p place, ok bool) {
 	return p, p.path() == path
 }
 
-// maxLevel is the highest level of a tile for a tree that fits 63 bits, as
-// tlog's do.
+// maxLevel is the highest level of a tile: maxSize is 256 to the power of 7.
 const maxLevel = 7
 
 // encodeTile writes hashes one behind the other.

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
+	"runtime"
 	"slices"
-	"strings"
+	"sync"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"sakipaldies.lv/ledger/eventstore"
 )
 
 // Head is a tree head that a log must have had, and who says so.
@@ -133,81 +135,68 @@ func (r *Rebuild) compare(tiles []Tile) {
 // Finish ends the comparison after the last entry, and returns all that was
 // found, oldest first.
 func (r *Rebuild) Finish() []Finding {
-	r.compare(r.tree.Partial())
+	if len(r.heads) == 0 {
+		r.compare(r.tree.Partial())
+		if r.folder != nil {
+			r.strays()
+		}
+	}
+	// Where entries are missing, the files that belong to all of them say no more.
 	for _, h := range r.heads {
 		r.findHead(h, "it is of %d entries, there are only %d", h.Size, r.tree.Size())
 	}
 	r.heads = nil
-	if r.folder != nil {
-		r.strays()
-	}
 	return r.findings
 }
 
-// strays looks at the files that no comparison has reached: partial tiles and
-// bundles of earlier checkpoints must be the beginning of what is there now.
-// Files of entries behind the last checkpoint are not signed yet and prove
-// nothing.
+// strays looks at the files that no comparison has reached. Partial tiles and
+// bundles of earlier checkpoints must be the beginning of what is there now, and
+// those that reach beyond the last one must begin with it: a signer may have
+// been about to sign them. What lies behind it as a whole proves nothing.
 func (r *Rebuild) strays() {
-	err := filepath.WalkDir(r.folder.name(strings.TrimSuffix(tilePrefix, "/")), func(name string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // A signer at work has removed it; what is needed was compared.
-		}
-		if err != nil || d.IsDir() {
-			return err
-		}
-		relative, err := filepath.Rel(r.folder.dir, name)
-		if err != nil {
-			return err
-		}
-		path := filepath.ToSlash(relative)
-		if strings.HasPrefix(d.Name(), unfinishedPrefix) {
-			return nil // A signer was killed while it wrote this.
-		}
-		at, ok := parsePlace(path)
-		if !ok {
-			r.find(path, 0, "this file does not belong into a log")
+	err := r.folder.walk(func(at place) error {
+		now := at
+		now.width = widthAt(r.tree.Size(), at.level, at.index)
+		switch {
+		case now.width == 0 || at.width == now.width:
 			return nil
+		case at.width < now.width:
+			return r.begins(at, now)
+		default:
+			return r.begins(now, at)
 		}
-		if at.width < TileWidth && at.width < widthAt(r.tree.Size(), at.level, at.index) {
-			return r.olderPartial(at)
-		}
-		return nil
-	})
-	if err != nil {
+	}, func(path string) { r.find(path, 0, "this file does not belong into a log") })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		r.find(tilePrefix, 0, "%v", err)
 	}
 }
 
-// olderPartial compares a partial tile or bundle with the one that has grown
-// out of it.
-func (r *Rebuild) olderPartial(at place) error {
-	older, err := r.folder.Read(at.path())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // A signer at work has removed it.
+// begins wants one tile or bundle to be the beginning of a wider one of the same
+// place.
+func (r *Rebuild) begins(narrow, wide place) error {
+	narrower, err := r.folder.readExactly(narrow)
+	if err == nil && narrower == nil {
+		return nil // A signer at work has removed it, or it was found to be missing.
 	}
 	if err != nil {
-		return err
+		r.find(narrow.path(), 0, "%v", err)
+		return nil
 	}
-	now := at
-	now.width = widthAt(r.tree.Size(), at.level, at.index)
-	newer, _, err := r.folder.readRow(now)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // found already
-	}
+	wider, width, err := r.folder.readRow(wide)
 	if err != nil {
-		return err
+		return nil // found already, or removed
 	}
-	length := at.width * tlog.HashSize
-	if at.entries {
-		_, rest, err := SplitBundle(newer, at.width)
+	length := narrow.width * tlog.HashSize
+	if narrow.entries {
+		_, rest, err := SplitBundle(wider, min(narrow.width, width))
 		if err != nil {
-			return nil // found already
+			r.find(wide.path(), 0, "%v", err)
+			return nil
 		}
-		length = len(newer) - len(rest)
+		length = len(wider) - len(rest)
 	}
-	if len(newer) < length || !bytes.Equal(older, newer[:length]) {
-		r.find(at.path(), 0, "it is not the beginning of %s", now.path())
+	if len(wider) < length || !bytes.Equal(narrower, wider[:length]) {
+		r.find(narrow.path(), 0, "it is not the beginning of %s", wide.path())
 	}
 	return nil
 }
@@ -220,20 +209,23 @@ func (f *Folder) Heads(keys *Keys) (newest Checkpoint, heads []Head, findings []
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a crash may have come before the first one
 		return newest, nil, nil, err
 	}
+	notes, rest := splitCheckpoints(data)
 	c, signed, err := f.checkpoint(keys)
-	if err == nil && c == nil {
-		err = fmt.Errorf("%s: %w", f.dir, ErrNotSealed)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return newest, nil, nil, err
+	case c == nil && len(notes) > 0:
+		return newest, nil, nil, fmt.Errorf("%w: %s is missing, and %s has %d", eventstore.ErrCorrupt, f.name(CheckpointPath), CheckpointsPath, len(notes))
+	case c == nil:
+		return newest, nil, nil, fmt.Errorf("%s: %w", f.dir, ErrNotSealed)
 	}
 	newest = *c
 	heads = append(heads, Head{newest.Size, newest.Root, CheckpointPath})
-	notes, rest := splitCheckpoints(data)
+	parsed, errs := parseAll(notes, keys)
 	var before uint64
-	for i, note := range notes {
+	for i, c := range parsed {
 		from := fmt.Sprintf("%s, number %d", CheckpointsPath, i+1)
-		c, err := ParseCheckpoint(note, keys)
+		err := errs[i]
 		switch {
 		case err != nil:
 			findings = append(findings, Finding{Path: from, Text: err.Error()})
@@ -247,10 +239,28 @@ func (f *Folder) Heads(keys *Keys) (newest Checkpoint, heads []Head, findings []
 		before = c.Size
 		heads = append(heads, Head{c.Size, c.Root, from})
 	}
-	if !bytes.HasPrefix(signed, rest) && !f.grown(data) {
+	// A crash may have cut off the newest checkpoint while it was added.
+	torn := bytes.HasPrefix(signed, rest) && (len(notes) == 0 || !bytes.Equal(notes[len(notes)-1], signed))
+	if len(rest) > 0 && !torn && !f.grown(data) {
 		findings = append(findings, Finding{Path: CheckpointsPath, Text: fmt.Sprintf("it ends with %d bytes that are no checkpoint", len(rest))})
 	}
 	return newest, heads, findings, nil
+}
+
+// parseAll parses checkpoints on all processors: each has a signature to be
+// verified, which takes some 50 µs.
+func parseAll(notes [][]byte, keys *Keys) ([]Checkpoint, []error) {
+	parsed, errs := make([]Checkpoint, len(notes)), make([]error, len(notes))
+	var parsing sync.WaitGroup
+	for first := range runtime.GOMAXPROCS(0) {
+		parsing.Go(func() {
+			for i := first; i < len(notes); i += runtime.GOMAXPROCS(0) {
+				parsed[i], errs[i] = ParseCheckpoint(notes[i], keys)
+			}
+		})
+	}
+	parsing.Wait()
+	return parsed, errs
 }
 
 // grown reports whether CheckpointsPath has become longer since it was read. Its
@@ -258,4 +268,54 @@ func (f *Folder) Heads(keys *Keys) (newest Checkpoint, heads []Head, findings []
 func (f *Folder) grown(since []byte) bool {
 	now, err := f.Read(CheckpointsPath)
 	return err == nil && len(now) > len(since) && bytes.HasPrefix(now, since)
+}
+
+// Export hands over all that is needed to check a log, also while it grows: the
+// checkpoints, the keys, and the tiles and bundles that the newest checkpoint
+// needs, each under the path at which it is. Older partial ones are left out.
+func (f *Folder) Export(keys *Keys, emit func(path string, data []byte) error) error {
+	all, err := f.Read(CheckpointsPath) // first, because it is written last
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	c, signed, err := f.checkpoint(keys)
+	if err != nil {
+		return err
+	}
+	if c == nil {
+		return fmt.Errorf("%s: %w", f.dir, ErrNotSealed)
+	}
+	vkey, err := f.Read(KeysPath)
+	if err != nil {
+		return err
+	}
+	for _, one := range []struct {
+		path string
+		data []byte
+	}{{CheckpointsPath, all}, {CheckpointPath, signed}, {KeysPath, vkey}} {
+		if err := emit(one.path, one.data); err != nil {
+			return err
+		}
+	}
+	for level := 0; c.Size>>(tileHeight*level) > 0; level++ {
+		for index := uint64(0); widthAt(c.Size, level, index) > 0; index++ {
+			row := place{level: level, index: index, width: widthAt(c.Size, level, index)}
+			rows := []place{row}
+			if level == 0 {
+				row.entries = true
+				rows = append(rows, row)
+			}
+			for _, at := range rows {
+				data, width, err := f.readRow(at)
+				if err != nil {
+					return err
+				}
+				at.width = width
+				if err := emit(at.path(), data); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }

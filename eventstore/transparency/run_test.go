@@ -421,3 +421,36 @@ func (f *flakyFence) Move(ctx context.Context, to transparency.Signed, revision 
 	}
 	return next, err
 }
+
+// lingering ends late: whoever follows a ledger hears of an error only then, and
+// the clock goes on meanwhile.
+type lingering struct{ transparency.Ledger }
+
+func (l lingering) Follow(ctx context.Context, from uint64, fn func([]eventstore.Recorded) error) error {
+	err := l.Ledger.Follow(ctx, from, fn)
+	time.Sleep(time.Hour)
+	return err
+}
+
+// Once a ledger was found to be another one, nothing is signed, however long it
+// takes until the reading has ended.
+func TestNothingIsSignedAfterAForkWasFound(t *testing.T) {
+	for name, size := range map[string]int{"the ledger ends where it was signed": 5, "the ledger is longer": 300} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLog(t, size)
+				l.fence.Set(transparency.Signed{Size: 5, Root: transparency.Hash{1}}, 1)
+				config := l.config(l.folder())
+				config.Ledger = lingering{l.ledger}
+				s, err := transparency.NewSealer(config)
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantHalt(t, s.Run(t.Context()), transparency.ErrFork)
+				if n := len(l.signer.all()); n > 0 {
+					t.Errorf("%d checkpoints were signed", n)
+				}
+			})
+		})
+	}
+}

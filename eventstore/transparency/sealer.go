@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,9 +34,9 @@ var (
 	ErrMisread = errors.New("what was written comes back differently")
 )
 
-// halting reports whether an error is one that no second try can mend: somebody
+// Halts reports whether an error is one that no second try can mend: somebody
 // has to find out what happened before anything is signed again.
-func halting(err error) bool {
+func Halts(err error) bool {
 	for _, target := range []error{ErrShorter, ErrFork, ErrMisread, ErrChanged, ErrFenced, ErrSignature, ErrMalformed, ErrKey,
 		eventstore.ErrCorrupt, eventstore.ErrNotFound, eventstore.ErrClosed} {
 		if errors.Is(err, target) {
@@ -101,6 +102,7 @@ type sealing struct {
 	pending []file // full bundles and tiles that are not written yet
 	full    []place
 
+	failed    error  // what went wrong: its work is half done, and nothing may be added or signed
 	signed    Signed // by the fence
 	revision  uint64 // of the fence
 	published *Checkpoint
@@ -145,7 +147,7 @@ func (s *Sealer) Run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case halting(err):
+		case Halts(err):
 			return err
 		}
 		if s.config.Report != nil {
@@ -183,11 +185,9 @@ func (s *Sealer) follow(ctx context.Context) error {
 			}
 			mu.Lock()
 			err := s.seal(ctx)
-			if err != nil {
-				stop(err)
-			}
 			mu.Unlock()
 			if err != nil {
+				stop(err)
 				return
 			}
 		}
@@ -195,11 +195,6 @@ func (s *Sealer) follow(ctx context.Context) error {
 	err := s.config.Ledger.Follow(ctx, 1, func(batch []eventstore.Recorded) error {
 		mu.Lock()
 		defer mu.Unlock()
-		// A seal that has failed has left its work half done. What is added to
-		// that would be read back twice.
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		return s.grow(batch)
 	})
 	stop(err)
@@ -231,6 +226,11 @@ func (s *Sealer) begin(ctx context.Context) (err error) {
 	case info.Last < s.signed.Size:
 		return s.shorter(info.Last)
 	}
+	if s.revision != 0 {
+		if err := s.config.Folder.putUnsignedAside(s.signed.Size); err != nil {
+			return err
+		}
+	}
 	return s.agree() // about the empty log
 }
 
@@ -242,6 +242,13 @@ func (s *Sealer) shorter(entries uint64) error {
 // grow adds events. Full tiles and bundles are written when enough have come
 // together.
 func (s *Sealer) grow(batch []eventstore.Recorded) error {
+	if s.failed == nil {
+		s.failed = s.add(batch)
+	}
+	return s.failed
+}
+
+func (s *Sealer) add(batch []eventstore.Recorded) error {
 	for _, e := range batch {
 		if e.Sequence != s.tree.Size()+1 {
 			return fmt.Errorf("%w: event %d follows entry %d", eventstore.ErrCorrupt, e.Sequence, s.tree.Size())
@@ -301,6 +308,13 @@ func (s *Sealer) agree() error {
 //  4. it takes the place of the last one, and is added to all there were;
 //  5. partial tiles that are full by now are removed.
 func (s *Sealer) seal(ctx context.Context) error {
+	if s.failed == nil {
+		s.failed = s.advance(ctx)
+	}
+	return s.failed
+}
+
+func (s *Sealer) advance(ctx context.Context) error {
 	size := s.tree.Size()
 	if size < s.signed.Size || s.published != nil && size == s.published.Size {
 		return nil
@@ -331,8 +345,12 @@ func (s *Sealer) seal(ctx context.Context) error {
 	return s.publish(Checkpoint{Origin: s.config.Signer.Name(), Size: size, Root: next.Root})
 }
 
-// publish signs a checkpoint and puts it in place.
+// publish signs a checkpoint and puts it in place. It is the last to make sure
+// that only what the fence says is signed.
 func (s *Sealer) publish(c Checkpoint) error {
+	if s.failed != nil || s.revision == 0 || s.signed != (Signed{c.Size, c.Root}) {
+		return fmt.Errorf("%w: about to sign %d entries with the root %v, the fence says %d with %v", ErrFork, c.Size, c.Root, s.signed.Size, s.signed.Root)
+	}
 	signed, err := c.Sign(s.config.Signer)
 	if err != nil {
 		return err
@@ -419,7 +437,14 @@ func (s *Sealer) reread(f file) (full []Tile, err error) {
 		return nil, fmt.Errorf("%w: %s: %w: check the memory and the disk of this machine", ErrMisread, s.config.Folder.name(f.path()), err)
 	}
 	known := s.stored.Size() - f.index*TileWidth
-	for _, leaf := range LeafHashes(entries[known:]) {
+	if known > uint64(len(entries)) {
+		return nil, fmt.Errorf("%w: %s: its %d entries were read back before", ErrMisread, s.config.Folder.name(f.path()), len(entries))
+	}
+	leaves := LeafHashes(entries)
+	if known > 0 && !slices.Equal(leaves[:known], s.stored.edge[0]) {
+		return nil, fmt.Errorf("%w: %s: it does not begin with the entries that were read back before: check the memory and the disk of this machine", ErrMisread, s.config.Folder.name(f.path()))
+	}
+	for _, leaf := range leaves[known:] {
 		full = append(full, s.stored.Append(leaf)...)
 	}
 	return full, nil

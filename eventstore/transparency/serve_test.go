@@ -18,7 +18,11 @@ import (
 func TestHandler(t *testing.T) {
 	l := newLog(t, 0)
 	l.mustSealKeeping(200, 300)
-	if err := l.folder().AddKey("vārds+00000000+atslēga"); err != nil {
+	_, verifier, err := transparency.GenerateKey(origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.folder().AddKey(verifier); err != nil {
 		t.Fatal(err)
 	}
 	secret := filepath.Join(filepath.Dir(l.dir), "noslēpums")

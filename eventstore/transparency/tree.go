@@ -2,6 +2,7 @@ package transparency
 
 import (
 	"crypto/sha256"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -26,8 +27,9 @@ type Tile struct {
 // Tree is the right edge of a Merkle tree (RFC 6962, section 2.1): all that is
 // needed to let it grow and to know its root. The zero value is an empty tree.
 type Tree struct {
-	size uint64
-	edge [][]tlog.Hash // by level: the hashes of the tile that is not full yet
+	size  uint64
+	peaks []tlog.Hash   // roots of the perfect subtrees that it splits into, from the left
+	edge  [][]tlog.Hash // by level: the hashes of the tile that is not full yet
 }
 
 // Size is the number of entries.
@@ -35,37 +37,52 @@ func (t *Tree) Size() uint64 { return t.size }
 
 // Append adds an entry's hash and returns the tiles that became full by it,
 // from the bottom up. They are the caller's.
-func (t *Tree) Append(leaf tlog.Hash) []Tile {
-	t.size++
-	return t.push(0, leaf)
-}
+func (t *Tree) Append(leaf tlog.Hash) []Tile { return t.add(nil, 0, leaf) }
 
 // AppendBundle adds the hashes of a whole bundle whose own root is known
 // already, so that bundles can be hashed beside each other. The size must be a
 // multiple of TileWidth.
 func (t *Tree) AppendBundle(leaves []tlog.Hash, root tlog.Hash) []Tile {
-	t.size += TileWidth
-	full := Tile{Index: t.size/TileWidth - 1, Hashes: leaves}
-	return append([]Tile{full}, t.push(1, root)...)
+	full := Tile{Index: t.size / TileWidth, Hashes: leaves}
+	return t.add([]Tile{full}, tileHeight, root)
 }
 
-func (t *Tree) push(level int, h tlog.Hash) (full []Tile) {
-	for ; ; level++ {
-		for level >= len(t.edge) {
-			t.edge = append(t.edge, nil)
+// add adds the root of a perfect subtree of a height, which must be one of a
+// row of tiles. It merges with its left neighbours of the same height.
+func (t *Tree) add(full []Tile, height int, h tlog.Hash) []Tile {
+	begun := height
+	for ; ; height++ {
+		if height%tileHeight == 0 {
+			full = t.put(full, height/tileHeight, t.size+1<<begun, h)
 		}
-		if t.edge[level] == nil {
-			t.edge[level] = make([]tlog.Hash, 0, TileWidth)
+		if t.size>>height&1 == 0 {
+			break
 		}
-		t.edge[level] = append(t.edge[level], h)
-		if len(t.edge[level]) < TileWidth {
-			return full
-		}
-		tile := Tile{Level: level, Index: t.size>>(tileHeight*(level+1)) - 1, Hashes: t.edge[level]}
-		full = append(full, tile)
-		t.edge[level] = nil
-		h = SubtreeRoot(tile.Hashes)
+		left := len(t.peaks) - 1
+		h = tlog.NodeHash(t.peaks[left], h)
+		t.peaks = t.peaks[:left]
 	}
+	t.peaks = append(t.peaks, h)
+	t.size += 1 << begun
+	return full
+}
+
+// put adds a hash to the tile at the end of a row. The size is that of the tree
+// with it.
+func (t *Tree) put(full []Tile, level int, size uint64, h tlog.Hash) []Tile {
+	for level >= len(t.edge) {
+		t.edge = append(t.edge, nil)
+	}
+	if t.edge[level] == nil {
+		t.edge[level] = make([]tlog.Hash, 0, TileWidth)
+	}
+	t.edge[level] = append(t.edge[level], h)
+	if len(t.edge[level]) < TileWidth {
+		return full
+	}
+	tile := Tile{Level: level, Index: size>>(tileHeight*(level+1)) - 1, Hashes: t.edge[level]}
+	t.edge[level] = nil
+	return append(full, tile)
 }
 
 // Partial are the tiles of the tree that are not full, from the bottom up. They
@@ -81,18 +98,13 @@ func (t *Tree) Partial() (partial []Tile) {
 
 // Root is the Merkle Tree Hash; of an empty tree it is the hash of nothing.
 func (t *Tree) Root() tlog.Hash {
-	root, none := tlog.Hash(sha256.Sum256(nil)), true
-	for _, hashes := range t.edge {
-		// A row splits into perfect subtrees that get smaller to the right;
-		// what the lower levels came to is the right neighbour of them all.
-		for n := len(hashes); n > 0; n &= n - 1 {
-			h := SubtreeRoot(hashes[n-n&-n : n])
-			if none {
-				root, none = h, false
-			} else {
-				root = tlog.NodeHash(h, root)
-			}
-		}
+	if t.size == 0 {
+		return sha256.Sum256(nil)
+	}
+	last := len(t.peaks) - 1
+	root := t.peaks[last]
+	for _, peak := range slices.Backward(t.peaks[:last]) {
+		root = tlog.NodeHash(peak, root)
 	}
 	return root
 }

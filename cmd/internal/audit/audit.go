@@ -104,7 +104,7 @@ func Verify(ctx context.Context, campaign string, l Ledger, codec *domain.Codec,
 	if err := report.certifications(ctx, l, codec, a.certifications); err != nil {
 		return nil, err
 	}
-	if seal != nil {
+	if o.Seal != nil {
 		report.seal(o.Seal, seal)
 	}
 	if o.Seal.offline() {
@@ -132,7 +132,7 @@ type ending struct {
 type auditor struct {
 	campaign string
 	tally    *domain.Tally
-	ballots  map[domain.Pseudonym]*ballot
+	ballots  ballots
 
 	specialists []*domain.Specialist         // that votes are for, each as of some vote
 	numbers     map[*domain.Specialist]int32 // by which votes name them
@@ -154,7 +154,6 @@ type auditor struct {
 
 func newAuditor(campaign string) *auditor {
 	return &auditor{campaign: campaign, tally: new(domain.Tally),
-		ballots:   make(map[domain.Pseudonym]*ballot),
 		numbers:   make(map[*domain.Specialist]int32),
 		certified: make(map[uint64]bool),
 		ended:     make(map[string]ending),
@@ -266,7 +265,7 @@ func (a *auditor) certification(sequence uint64, d domain.ResultsCertified) {
 
 func (a *auditor) report() *Report {
 	r := &Report{Campaign: a.campaign, Status: a.tally.Register().Campaign().Status, Events: a.last,
-		Ballots: len(a.ballots), Votes: a.tally.Votes(), Voters: a.tally.Voters(), AsOf: a.tally.AsOf(),
+		Ballots: a.ballots.count, Votes: a.tally.Votes(), Voters: a.tally.Voters(), AsOf: a.tally.AsOf(),
 		Void: a.void, Raced: a.raced, tally: a.tally}
 	for _, c := range checklist {
 		c.Mismatches = a.found[c.Name]

@@ -3,6 +3,7 @@ package audit
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -47,13 +48,46 @@ func (a *auditor) number(s *domain.Specialist) int32 {
 // whom says whom a vote is for, as of the vote.
 func (a *auditor) whom(v vote) *domain.Specialist { return a.specialists[v.specialist] }
 
-func (a *auditor) ballot(voter domain.Pseudonym) *ballot {
-	b, ok := a.ballots[voter]
+// ballotsPiece is how many ballots lie side by side in memory.
+const ballotsPiece = 4096
+
+// ballots are all ballots, in the order in which they began. There may be
+// millions: the index has no pointers, which the garbage collector would follow,
+// and whoever goes through all ballots reads memory from one end to the other.
+type ballots struct {
+	index  map[domain.Pseudonym]int32
+	pieces [][]ballot
+	count  int
+}
+
+// of returns a voter's ballot, a new one if there is none. It stays where it is.
+func (b *ballots) of(voter domain.Pseudonym) *ballot {
+	i, ok := b.index[voter]
 	if !ok {
-		b = new(ballot)
-		a.ballots[voter] = b
+		if b.count%ballotsPiece == 0 {
+			b.pieces = append(b.pieces, make([]ballot, ballotsPiece))
+		}
+		if b.index == nil {
+			b.index = make(map[domain.Pseudonym]int32)
+		}
+		i = int32(b.count)
+		b.index[voter] = i
+		b.count++
 	}
-	return b
+	return &b.pieces[i/ballotsPiece][i%ballotsPiece]
+}
+
+// all goes through the ballots. What is behind the last one is empty.
+func (b *ballots) all() iter.Seq[*ballot] {
+	return func(yield func(*ballot) bool) {
+		for _, piece := range b.pieces {
+			for i := range piece {
+				if !yield(&piece[i]) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // above says whether a voter's event lies above the fence, and lists it.
@@ -170,7 +204,7 @@ func (a *auditor) vote(sequence uint64, e domain.Event, d domain.VoteCast) {
 	channel, exists := a.channel(sequence, d.Channel)
 	a.available(sequence, e, s)
 	v := vote{sequence: sequence, id: binary.BigEndian.Uint64(e.ID[:]), castAt: at.UnixMilli(), specialist: a.number(s), channel: channel}
-	b := a.ballot(d.Voter)
+	b := a.ballots.of(d.Voter)
 	v.forged = !a.once(sequence, e, b, v) || !registered || !exists
 	b.votes = append(b.votes, v)
 	c := a.tally.Register().Campaign()
@@ -206,7 +240,7 @@ func (a *auditor) annulment(sequence uint64, e domain.Event, d domain.VoteAnnull
 
 // take removes a vote that must be in force and be the one that is described.
 func (a *auditor) take(sequence uint64, voter domain.Pseudonym, specialist string, ref domain.VoteRef, by state, active int) {
-	b := a.ballot(voter)
+	b := a.ballots.of(voter)
 	b.active--
 	i := slices.IndexFunc(b.votes, func(v vote) bool { return v.sequence == ref.Sequence })
 	if i < 0 {

@@ -50,10 +50,12 @@ func (b *bundle) prepare(codec *domain.Codec, hash bool) {
 // the first error, of check or of the ledger.
 func inOrder(ctx context.Context, l Ledger, prepare func(*bundle), check func(*bundle) error) error {
 	ctx, stop := context.WithCancel(ctx)
-	defer stop()
 	work, queue := make(chan *bundle, bundlesAhead), make(chan *bundle, bundlesAhead)
 	var running sync.WaitGroup
-	defer running.Wait()
+	defer func() { // also when check panics
+		stop()
+		running.Wait()
+	}()
 	for range runtime.GOMAXPROCS(0) {
 		running.Go(func() {
 			for b := range work {
@@ -80,7 +82,6 @@ func inOrder(ctx context.Context, l Ledger, prepare func(*bundle), check func(*b
 	for b := range queue {
 		<-b.ready
 		if err := check(b); err != nil {
-			stop()
 			return err
 		}
 	}

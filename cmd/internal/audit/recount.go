@@ -48,32 +48,49 @@ func (a *auditor) count() *count {
 	c := &count{totals: make(map[string]total), cells: make(map[cell]int64),
 		affiliations: make(map[domain.Affiliation]int32), specialists: make(map[string]int32)}
 	channels := a.tally.Register().Campaign().Channels
-	for _, b := range a.ballots {
+	totals := make([]total, len(a.specialists)) // by vote.specialist
+	places := make([]cell, len(a.specialists))  // the same for all votes for one
+	for i, s := range a.specialists {
+		places[i] = cell{specialist: number(c.specialists, s.ID), affiliation: number(c.affiliations, s.Affiliation())}
+	}
+	for b := range a.ballots.all() {
 		votes := 0
 		for _, v := range b.votes {
 			if v.state != inForce || v.forged {
 				continue
 			}
 			votes++
-			specialist := a.whom(v)
-			t := c.totals[specialist.ID]
-			t.votes++
+			totals[v.specialist].votes++
 			if channels[v.channel].Identity != domain.NoIdentity {
-				t.voters++
+				totals[v.specialist].voters++
 			}
-			c.totals[specialist.ID] = t
-			c.cells[c.cell(specialist.ID, specialist.Affiliation(), v.channel, time.UnixMilli(v.castAt))]++
+			key := places[v.specialist]
+			key.hour, key.channel = hourOf(v.castAt), v.channel
+			c.cells[key]++
 		}
 		if b.known && votes > 0 {
 			c.voters++
 		}
 	}
+	for i, s := range a.specialists {
+		t := c.totals[s.ID]
+		c.totals[s.ID] = total{t.votes + totals[i].votes, t.voters + totals[i].voters}
+	}
 	return c
+}
+
+// hourOf is the hour since 1970 in which a moment in milliseconds lies.
+func hourOf(milliseconds int64) int32 {
+	hour := milliseconds / time.Hour.Milliseconds()
+	if milliseconds%time.Hour.Milliseconds() < 0 {
+		hour-- // before 1970
+	}
+	return int32(hour)
 }
 
 // cell is where a vote belongs.
 func (c *count) cell(specialist string, affiliation domain.Affiliation, channel int16, at time.Time) cell {
-	return cell{number(c.specialists, specialist), number(c.affiliations, affiliation), int32(at.Truncate(time.Hour).Unix() / 3600), channel}
+	return cell{number(c.specialists, specialist), number(c.affiliations, affiliation), hourOf(at.UnixMilli()), channel}
 }
 
 // number gives every value a number of its own.

@@ -18,6 +18,10 @@ const (
 	CheckCertified = "certified"
 )
 
+// SignersRecord is where a head comes from that is recorded beside the ledger and
+// bears no signature.
+const SignersRecord = "the signer's record"
+
 // Seal is what was signed about the events, and the files that are to follow
 // from them.
 type Seal struct {
@@ -28,7 +32,7 @@ type Seal struct {
 
 // rebuild is nil without a Seal.
 func (s *Seal) rebuild() *transparency.Rebuild {
-	if s == nil {
+	if s == nil || len(s.Heads) == 0 && s.Folder == nil {
 		return nil
 	}
 	return transparency.NewRebuild(s.Folder, s.Heads)
@@ -37,28 +41,42 @@ func (s *Seal) rebuild() *transparency.Rebuild {
 // offline says that the events come from a folder: there is no stream.
 func (s *Seal) offline() bool { return s != nil && s.Folder != nil }
 
-// seal adds what the rebuilt tree shows.
+// seal adds what the rebuilt tree shows; it is nil when nothing was signed.
 func (r *Report) seal(s *Seal, rebuilt *transparency.Rebuild) {
-	size := rebuilt.Size()
-	signed := Check{Name: CheckSigned, Title: fmt.Sprintf("Everything that was signed, %s, follows from the events", plural(len(s.Heads), "tree head"))}
+	signed := Check{Name: CheckSigned, Title: "Nothing was signed yet, as far as is known here", Status: NotChecked}
 	files := Check{Name: CheckFiles, Title: "Every file of the log follows from the events"}
-	for _, f := range append(s.Findings, rebuilt.Finish()...) {
+	findings := s.Findings
+	var newest, size uint64
+	if rebuilt != nil {
+		size = rebuilt.Size()
+		findings = append(findings, rebuilt.Finish()...)
+	}
+	unproven := false
+	for _, h := range s.Heads {
+		newest = max(newest, h.Size)
+		unproven = unproven || h.From == SignersRecord
+	}
+	if len(s.Heads) > 0 {
+		signed.Title, signed.Status = fmt.Sprintf("Everything that was signed, %s, follows from the events", plural(len(s.Heads), "tree head")), Passed
+	}
+	if unproven && len(s.Heads) == 1 {
+		signed.Title = fmt.Sprintf("The events are those of the signer's record, of %s; only a log or a checkpoint bears a signature", plural(int(newest), "event"))
+	}
+	if unsigned := size - min(size, newest); unsigned > 0 {
+		signed.Title += fmt.Sprintf("; the last %s not signed yet", plural(int(unsigned), "event"))
+	}
+	for _, f := range findings {
 		check := &signed
 		if f.File {
 			check = &files
 		}
 		check.Mismatches = append(check.Mismatches, Mismatch{Sequence: f.Sequence, Text: f.Path + ": " + f.Text})
 	}
-	newest := uint64(0)
-	for _, h := range s.Heads {
-		newest = max(newest, h.Size)
-	}
-	if unsigned := size - min(size, newest); unsigned > 0 {
-		signed.Title += fmt.Sprintf("; the last %s not signed yet", plural(int(unsigned), "event"))
-	}
-	r.add(signed)
-	if s.offline() {
-		r.add(files)
+	r.addAs(signed, signed.Status)
+	if s.offline() && size < newest {
+		r.addAs(files, NotChecked) // entries are missing, so that their files could not be compared
+	} else if s.offline() {
+		r.addAs(files, Passed)
 	}
 }
 
@@ -69,9 +87,9 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// add puts a check that was looked at to the end on the list.
-func (r *Report) add(c Check) {
-	c.Status = Passed
+// addAs puts a check on the list, with this status unless something was found.
+func (r *Report) addAs(c Check, status Status) {
+	c.Status = status
 	if len(c.Mismatches) > 0 {
 		c.Status = Failed
 	}
@@ -112,7 +130,7 @@ func (r *Report) certifications(ctx context.Context, l Ledger, codec *domain.Cod
 		return fmt.Errorf("campaign %s: certified roots: %w", r.Campaign, err)
 	}
 	check.Mismatches = append(check.Mismatches, roots...)
-	r.add(check)
+	r.addAs(check, Passed)
 	return nil
 }
 
@@ -121,12 +139,16 @@ func (r *Report) certifications(ctx context.Context, l Ledger, codec *domain.Cod
 func certifiedRoots(ctx context.Context, l Ledger, list []certification) (found []Mismatch, err error) {
 	var heads []transparency.Head
 	for _, c := range list {
-		if c.LogRoot == "" {
-			continue
+		if c.LogRoot == "" && c.LogSize == 0 {
+			continue // it names no tree
 		}
 		root, err := tlog.ParseHash(c.LogRoot)
-		if err != nil {
+		if err != nil || root.String() != c.LogRoot {
 			found = append(found, Mismatch{c.sequence, fmt.Sprintf("log_root %q is no hash in base64", c.LogRoot)})
+			continue
+		}
+		if c.LogSize < c.Sequence || c.LogSize >= c.sequence {
+			found = append(found, Mismatch{c.sequence, fmt.Sprintf("log_size is %d: a tree that holds the certified events and not the certification has %d to %d", c.LogSize, c.Sequence, c.sequence-1)})
 			continue
 		}
 		heads = append(heads, transparency.Head{Size: c.LogSize, Root: root, From: fmt.Sprintf("event %d, which certifies results", c.sequence)})

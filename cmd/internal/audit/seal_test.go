@@ -68,10 +68,13 @@ func TestCertifiedResults(t *testing.T) {
 		change func(*domain.ResultsCertified)
 		text   string
 	}{
-		"honest":         {func(*domain.ResultsCertified) {}, ""},
-		"other results":  {func(d *domain.ResultsCertified) { d.TallyDigest = "sha256:00" }, "event 5: the results as of event 4 have the digest"},
-		"another log":    {func(d *domain.ResultsCertified) { d.LogRoot = tlog.Hash{1}.String() }, "event 5, which certifies results: the first 4 entries have the root"},
-		"no hash at all": {func(d *domain.ResultsCertified) { d.LogRoot = "sakne" }, `event 5: log_root "sakne" is no hash`},
+		"honest":          {func(*domain.ResultsCertified) {}, ""},
+		"other results":   {func(d *domain.ResultsCertified) { d.TallyDigest = "sha256:00" }, "event 5: the results as of event 4 have the digest"},
+		"another log":     {func(d *domain.ResultsCertified) { d.LogRoot = tlog.Hash{1}.String() }, "event 5, which certifies results: the first 4 entries have the root"},
+		"a size alone":    {func(d *domain.ResultsCertified) { d.LogRoot = "" }, `event 5: log_root "" is no hash`},
+		"a root alone":    {func(d *domain.ResultsCertified) { d.LogSize = 0 }, "event 5: log_size is 0: a tree that holds"},
+		"too small a log": {func(d *domain.ResultsCertified) { d.LogSize = 1 }, "event 5: log_size is 1: a tree that holds"},
+		"no hash at all":  {func(d *domain.ResultsCertified) { d.LogRoot = "sakne" }, `event 5: log_root "sakne" is no hash`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, t)

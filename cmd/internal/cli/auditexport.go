@@ -43,8 +43,15 @@ func (a *app) auditExportCommand() *cobra.Command {
 
 // exportLog writes a new archive, which is there as a whole or not at all.
 func exportLog(ctx context.Context, f *transparency.Folder, campaign, name string) (files int, err error) {
-	if _, err := os.Stat(filepath.Join(f.Dir(), transparency.CheckpointPath)); err != nil {
-		return 0, fmt.Errorf("%s: %w: %w", f.Dir(), transparency.ErrNotSealed, err)
+	keys, err := f.Keys()
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, noLog(f.Dir(), campaign)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if _, err := sameCampaign(keys, campaign); err != nil {
+		return 0, err
 	}
 	if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("%s is there already: choose another name, or remove it", name)
@@ -60,59 +67,17 @@ func exportLog(ctx context.Context, f *transparency.Folder, campaign, name strin
 	}()
 	compressed := gzip.NewWriter(file)
 	archive := tar.NewWriter(compressed)
-	files, err = addLog(ctx, archive, f, campaign)
+	err = f.Export(keys, func(path string, data []byte) error {
+		files++
+		header := &tar.Header{Name: campaign + "/" + path, Mode: 0o644, Size: int64(len(data)), Typeflag: tar.TypeReg}
+		if err := errors.Join(ctx.Err(), archive.WriteHeader(header)); err != nil {
+			return err
+		}
+		_, err := archive.Write(data)
+		return err
+	})
 	if err = errors.Join(err, archive.Close(), compressed.Close(), file.Sync(), file.Close()); err != nil {
 		return 0, err
 	}
 	return files, os.Rename(file.Name(), name)
-}
-
-// addLog copies the log's files. What is signed comes first, so that a log that
-// grows meanwhile has all the files that the copied checkpoints need; the file
-// with all checkpoints is written last by the signer and so read first here.
-func addLog(ctx context.Context, archive *tar.Writer, f *transparency.Folder, campaign string) (files int, err error) {
-	for _, path := range []string{transparency.CheckpointsPath, transparency.CheckpointPath, transparency.KeysPath} {
-		if err := addFile(archive, f, campaign, path); err != nil {
-			return files, err
-		}
-		files++
-	}
-	err = filepath.WalkDir(filepath.Join(f.Dir(), "tile"), func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, fs.ErrNotExist):
-			return nil // the signer has removed it: it was partial, and the full one is there
-		case err != nil || d.IsDir():
-			return err
-		}
-		relative, err := filepath.Rel(f.Dir(), name)
-		if err != nil {
-			return err
-		}
-		path := filepath.ToSlash(relative)
-		if !transparency.IsLogPath(path) {
-			return nil // unfinished
-		}
-		err = addFile(archive, f, campaign, path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		files++
-		return err
-	})
-	return files, err
-}
-
-func addFile(archive *tar.Writer, f *transparency.Folder, campaign, path string) error {
-	data, err := f.Read(path)
-	if err != nil {
-		return err
-	}
-	header := &tar.Header{Name: campaign + "/" + path, Mode: 0o644, Size: int64(len(data)), Typeflag: tar.TypeReg}
-	if err := archive.WriteHeader(header); err != nil {
-		return err
-	}
-	_, err = archive.Write(data)
-	return err
 }

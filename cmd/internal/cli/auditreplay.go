@@ -2,9 +2,14 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/base64"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -69,7 +74,7 @@ func (a *app) auditReplayCommand() *cobra.Command {
 	cmd.Flags().StringSliceVar(&f.kinds, "type", nil, "only these types, for example vote.cast or vote,campaign")
 	cmd.Flags().StringVar(&f.specialist, "specialist", "", "only events about this specialist")
 	cmd.Flags().StringVar(&f.voter, "pseudonym", "", "only events of this voter: a pseudonym of 32 hexadecimal digits")
-	notFromEnvironment(cmd, "log", "from", "to", "type", "specialist", "pseudonym")
+	notFromEnvironment(cmd, "from", "to", "type", "specialist", "pseudonym")
 	format := formatFlag(cmd, asTable, asJSON)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if f.to != 0 && f.to < f.from {
@@ -94,8 +99,14 @@ func (a *app) auditReplayCommand() *cobra.Command {
 
 // logSize is how many events a log's own checkpoint says it has.
 func logSize(dir string) (uint64, error) {
-	f := transparency.NewFolder(dir)
+	f, err := existingLog(dir)
+	if err != nil {
+		return 0, err
+	}
 	keys, err := f.Keys()
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, noLog(dir, "any")
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -108,16 +119,22 @@ func (a *app) replay(ctx context.Context, l audit.Ledger, f replayFilter, format
 	err := l.Replay(ctx, f.from, f.to, func(batch []eventstore.Recorded) error {
 		for _, rec := range batch {
 			e, err := a.codec.Decode(rec.Data)
-			if err != nil {
-				return fmt.Errorf("event %d: %w", rec.Sequence, err)
-			}
-			if !f.matches(e) {
+			if err == nil && !f.matches(e) {
 				continue
 			}
-			if format == asJSON {
+			// One that cannot be read is shown all the same: somebody may be
+			// looking for it.
+			switch {
+			case err != nil && format == asJSON:
+				_, err = fmt.Fprintf(out, `{"sequence":%d,"error":%s,"bytes":%q}`+"\n", rec.Sequence, strconv.Quote(plain(err.Error())), base64.StdEncoding.EncodeToString(rec.Data))
+			case err != nil:
+				_, err = fmt.Fprintf(out, "%9d  cannot be read: %s: %s\n", rec.Sequence, plain(err.Error()), strconv.QuoteToGraphic(string(rec.Data)))
+			case format == asJSON && !bytes.ContainsAny(rec.Data, "\r\n"):
 				_, err = fmt.Fprintf(out, `{"sequence":%d,"event":%s}`+"\n", rec.Sequence, rec.Data)
-			} else {
-				_, err = fmt.Fprintf(out, "%9d  %s  %-24s  %s\n", rec.Sequence, domain.FormatTime(e.Time), domain.Kind(e), subjectLine(e))
+			case format == asJSON:
+				_, err = fmt.Fprintf(out, `{"sequence":%d,"bytes":%q}`+"\n", rec.Sequence, base64.StdEncoding.EncodeToString(rec.Data))
+			default:
+				_, err = fmt.Fprintf(out, "%9d  %s  %-24s  %s\n", rec.Sequence, domain.FormatTime(e.Time), domain.Kind(e), plain(subjectLine(e)))
 			}
 			if err != nil {
 				return err

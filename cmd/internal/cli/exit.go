@@ -59,7 +59,7 @@ var unavailable = []error{
 
 // mismatches are what a verification finds, and what halts a signer.
 var mismatches = []error{
-	errMismatch, eventstore.ErrCorrupt, transparency.ErrFork, transparency.ErrShorter, transparency.ErrMisread,
+	errMismatch, eventstore.ErrCorrupt, eventstore.ErrDiffers, transparency.ErrFork, transparency.ErrShorter, transparency.ErrMisread,
 	transparency.ErrChanged, transparency.ErrSignature, transparency.ErrMalformed,
 }
 

@@ -30,9 +30,37 @@ func (a *app) logFolder(dir, campaign string) (*transparency.Folder, error) {
 	return transparency.NewFolder(dir), nil
 }
 
-// logFlag adds --log.
+// logFlag adds --log. One folder is one campaign's, so that it is not taken from
+// the environment.
 func logFlag(cmd *cobra.Command, usage string) *string {
-	return cmd.Flags().String("log", "", usage)
+	dir := cmd.Flags().String("log", "", usage)
+	notFromEnvironment(cmd, "log")
+	return dir
+}
+
+// noLog says that there is no log where it was looked for.
+func noLog(dir, campaign string) error {
+	return fmt.Errorf("%w: there is no log of campaign %s in %s: `paldies dev` and `paldies seal` make it, and --log names another folder", transparency.ErrNotSealed, campaign, dir)
+}
+
+// readFile reads a small file that a flag or an argument names.
+func readFile(what, name string, bytesMax int64) ([]byte, error) {
+	info, err := os.Stat(name)
+	switch {
+	case err != nil || !info.Mode().IsRegular():
+		return nil, usagef("%s %s: there is no such file", what, name)
+	case info.Size() > bytesMax:
+		return nil, usagef("%s %s: it has %d bytes, at most %d are read", what, name, info.Size(), bytesMax)
+	}
+	return os.ReadFile(name)
+}
+
+// existingLog is a log's folder that must be there.
+func existingLog(dir string) (*transparency.Folder, error) {
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil, usagef("--log %s: there is no such folder", dir)
+	}
+	return transparency.NewFolder(dir), nil
 }
 
 // verifierFlag adds --key.
@@ -97,11 +125,11 @@ func sameCampaign(keys *transparency.Keys, campaign string) (string, error) {
 func (a *app) signingKey(path string, f *transparency.Folder, campaign string) (signing string, keys *transparency.Keys, made bool, err error) {
 	signing, err = keyring.LoadSigning(path)
 	if errors.Is(err, keyring.ErrMissingSigning) {
-		if known, keysErr := f.Keys(); keysErr == nil {
-			return "", nil, false, fmt.Errorf("%w: the log in %s is signed by %s: restore the key from its backup, or make another one with `paldies seal keygen --campaign %s`",
-				err, f.Dir(), known.Origin(), campaign)
+		if _, keysErr := f.Keys(); !errors.Is(keysErr, fs.ErrNotExist) {
+			return "", nil, false, fmt.Errorf("%w: the log in %s has a key already: restore it from its backup, or make another one with `paldies seal keygen --campaign %s`",
+				errors.Join(err, keysErr), f.Dir(), campaign)
 		}
-		if signing, err = a.makeSigningKey(path, f, campaign); err != nil {
+		if signing, err = firstSigningKey(path, campaign); err != nil {
 			return "", nil, false, err
 		}
 		made = true
@@ -123,14 +151,27 @@ func (a *app) signingKey(path string, f *transparency.Folder, campaign string) (
 	return signing, keys, made, err
 }
 
-// makeSigningKey makes a key and puts the verifier key where the log is. The
-// verifier key comes second: a key that nobody can verify signs nothing.
-func (a *app) makeSigningKey(path string, f *transparency.Folder, campaign string) (string, error) {
+// firstSigningKey makes a key, or takes the one that another process has made
+// meanwhile.
+func firstSigningKey(path, campaign string) (string, error) {
+	signing, _, err := transparency.GenerateKey(originPrefix + campaign)
+	if err != nil {
+		return "", err
+	}
+	if err := keyring.CreateSigning(path, signing); err != nil {
+		return "", err
+	}
+	return keyring.LoadSigning(path)
+}
+
+// replaceSigningKey makes another key and puts its verifier key where the log
+// is. The verifier key comes second: a key that nobody can verify signs nothing.
+func (a *app) replaceSigningKey(path string, f *transparency.Folder, campaign string) (string, error) {
 	signing, verifier, err := transparency.GenerateKey(originPrefix + campaign)
 	if err != nil {
 		return "", err
 	}
-	if err := keyring.SaveSigning(path, signing, a.now().UTC().Format("20060102T150405Z")); err != nil {
+	if err := keyring.ReplaceSigning(path, signing, a.now().UTC().Format("20060102T150405Z")); err != nil {
 		return "", err
 	}
 	return signing, f.AddKey(verifier)

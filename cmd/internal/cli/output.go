@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -138,6 +141,16 @@ var jsonOptions = json.JoinOptions(
 		return e.WriteToken(jsontext.String(domain.FormatTime(t)))
 	})),
 )
+
+// plain is text of which nobody here is the author, such as a name in an event or
+// of a file, made harmless: it must not write lines of its own into what a
+// person reads, nor move the cursor of a terminal.
+func plain(s string) string {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+		return strconv.QuoteToGraphic(s)
+	}
+	return s
+}
 
 // jsonValue is text that is JSON already, as it was recorded.
 func jsonValue(text []byte) jsontext.Value { return jsontext.Value(text) }

@@ -41,7 +41,7 @@ func (a *app) receiptGetCommand() *cobra.Command {
 		}
 		keys, err := f.Keys()
 		if errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("%s: %w: no log of campaign %s is there; `paldies dev` and `paldies seal` make it", f.Dir(), transparency.ErrNotSealed, *campaign)
+			return noLog(f.Dir(), *campaign)
 		}
 		if err != nil {
 			return err
@@ -100,16 +100,10 @@ func (a *app) receiptVerifyCommand() *cobra.Command {
 
 // readReceipt reads a file, or standard input for "-".
 func (a *app) readReceipt(name string) ([]byte, error) {
-	in := a.in
 	if name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer file.Close()
-		in = file
+		return readFile("receipt", name, transparency.MaxReceiptBytes)
 	}
-	return io.ReadAll(io.LimitReader(in, transparency.MaxReceiptBytes+1))
+	return io.ReadAll(io.LimitReader(a.in, transparency.MaxReceiptBytes+1))
 }
 
 func (a *app) printReceipt(f format, r *transparency.Receipt, c transparency.Checkpoint, e domain.Event) error {
@@ -127,7 +121,7 @@ removed without breaking what was signed.
 Not proven: that it counts (a later event may retract or annul it, and above the
 close of a campaign none counts: `+"`paldies audit verify`"+` tells), and that
 everybody is shown the same log (compare the root above with what others see).
-`, r.Sequence, e.Campaign, describe(e), domain.FormatTime(e.Time), c.Size, c.Root, r.Sequence)
+`, r.Sequence, e.Campaign, plain(describe(e)), domain.FormatTime(e.Time), c.Size, c.Root, r.Sequence)
 	return err
 }
 

@@ -26,7 +26,8 @@ func (a *app) restoreCommand() *cobra.Command {
 			"checked first, and the ledger proven by the signed root afterwards.\n\n" +
 			"It can be repeated and resumed. A ledger that holds other events, or more, is left\n" +
 			"as it is. What was recorded after the copy's last checkpoint is lost; to go on\n" +
-			"voting, put the pseudonym key back from its backup.",
+			"voting, put the pseudonym key back from its backup. Stop all that votes, seals or\n" +
+			"projects before a ledger is replaced, and start it again afterwards.",
 		Args: cobra.NoArgs,
 	}
 	dir := logFlag(cmd, "folder of the copy (needed)")
@@ -67,12 +68,16 @@ func (a *app) restore(ctx context.Context, n *node.Node, campaign string, f *tra
 	stop := a.progress("restore "+campaign, int64(newest.Size), func() int64 { return int64(done.Load()) })
 	_, err = l.Refill(ctx, a.messages(ctx, f, newest.Size), done.Store)
 	stop()
+	var more *eventstore.DifferenceError
+	if errors.As(err, &more) && more.Copy == "" {
+		err = nil // It holds all of the copy, and what was recorded since.
+	}
 	if err != nil {
 		return err
 	}
 	head := transparency.Head{Size: newest.Size, Root: newest.Root, From: transparency.CheckpointPath}
 	if err := wantHeads(ctx, l, transparency.NewRebuild(nil, []transparency.Head{head})); err != nil {
-		return fmt.Errorf("the restored ledger: %w", err)
+		return fmt.Errorf("the restored ledger is not what the copy was: %w", err)
 	}
 	if err := setFence(ctx, n, campaign, config.Replicas, newest); err != nil {
 		return err
@@ -88,7 +93,7 @@ func (a *app) soundCopy(ctx context.Context, n *node.Node, campaign string, f *t
 		return newest, err
 	}
 	if len(findings) > 0 {
-		return newest, copyError(findings)
+		return newest, nothingRestored(foundError(findings))
 	}
 	signed, revision, err := transparency.LoadSigned(ctx, n.Conn(), domain.StreamName(campaign))
 	switch {
@@ -97,18 +102,26 @@ func (a *app) soundCopy(ctx context.Context, n *node.Node, campaign string, f *t
 	case revision != 0 && signed.Size > newest.Size:
 		return newest, fmt.Errorf("%w: %s has %d events, but %d were signed before: restore from a newer copy", transparency.ErrShorter, f.Dir(), newest.Size, signed.Size)
 	case revision != 0:
-		heads = append(heads, transparency.Head{Size: signed.Size, Root: signed.Root, From: "the signer's record"})
+		heads = append(heads, transparency.Head{Size: signed.Size, Root: signed.Root, From: audit.SignersRecord})
 	}
-	return newest, wantHeads(ctx, transparency.Entries{Folder: f, Size: newest.Size}, transparency.NewRebuild(f, heads))
+	err = wantHeads(ctx, transparency.Entries{Folder: f, Size: newest.Size}, transparency.NewRebuild(f, heads))
+	return newest, nothingRestored(err)
 }
 
-// copyError says what is wrong with a log.
-func copyError(findings []transparency.Finding) error {
-	err := fmt.Errorf("%w; nothing was restored", errMismatch)
+// foundError says what is wrong with a log.
+func foundError(findings []transparency.Finding) error {
+	err := errMismatch
 	for _, f := range findings {
-		err = fmt.Errorf("%w\n  %s: %s", err, f.Path, f.Text)
+		err = fmt.Errorf("%w\n  %s: %s", err, plain(f.Path), plain(f.Text))
 	}
 	return err
+}
+
+func nothingRestored(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("nothing was restored: %w", err)
 }
 
 // wantHeads hashes events and wants nothing to be found.
@@ -125,7 +138,7 @@ func wantHeads(ctx context.Context, l audit.Ledger, rebuilt *transparency.Rebuil
 		return err
 	}
 	if findings := rebuilt.Finish(); len(findings) > 0 {
-		return copyError(findings)
+		return foundError(findings)
 	}
 	return nil
 }

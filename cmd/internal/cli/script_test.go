@@ -31,7 +31,9 @@ import (
 var programs = map[string]func(){
 	"paldies": func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 	"tamper":  tamperMain,
-	"hold":    holdMain,
+
+	"lose-record": loseRecordMain,
+	"hold":        holdMain,
 }
 
 func TestMain(m *testing.M) { testscript.Main(leakChecked{m}, programs) }

@@ -41,11 +41,12 @@ func (a *app) sealCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.campaign, "campaign", "", "id of the campaign (needed)")
 	required(cmd, "campaign")
-	cmd.Flags().StringVar(&o.dir, "log", "", "folder of the log (default: log/ID in the data directory)")
+	dir := logFlag(cmd, "folder of the log (default: log/ID in the data directory)")
 	cmd.Flags().StringVar(&o.keyFile, "signing-key-file", "", "the signing key (default: keys/ID.signer in the data directory)")
 	cmd.Flags().DurationVar(&o.interval, "interval", time.Second, "time between two checkpoints")
 	cmd.Flags().BoolVar(&once, "once", false, "sign one checkpoint of what is there now, and stop")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		o.dir = *dir
 		if o.interval < 10*time.Millisecond || o.interval > time.Hour {
 			return usagef("--interval %v: use 10ms to 1h", o.interval)
 		}
@@ -168,9 +169,10 @@ func (a *app) sealKeygenCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.campaign, "campaign", "", "id of the campaign (needed)")
 	required(cmd, "campaign")
-	cmd.Flags().StringVar(&o.dir, "log", "", "folder of the log (default: log/ID in the data directory)")
+	dir := logFlag(cmd, "folder of the log (default: log/ID in the data directory)")
 	cmd.Flags().StringVar(&o.keyFile, "signing-key-file", "", "the signing key (default: keys/ID.signer in the data directory)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		o.dir = *dir
 		f, err := a.logFolder(o.dir, o.campaign)
 		if err != nil {
 			return err
@@ -188,6 +190,7 @@ func (a *app) sealKeygenCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		fmt.Fprintf(a.err, "the key that signs from now on is in %s: keep it secret and back it up; this is its verifier key:\n", a.signingPath(o))
 		_, err = fmt.Fprintf(a.out, "%s\n", verifier)
 		return err
 	}
@@ -199,7 +202,7 @@ func (a *app) sealKeygenCommand() *cobra.Command {
 func (a *app) nextSigningKey(o sealOptions, f *transparency.Folder) (string, error) {
 	signing, err := keyring.LoadSigning(a.signingPath(o))
 	if errors.Is(err, keyring.ErrMissingSigning) {
-		return a.makeSigningKey(a.signingPath(o), f, o.campaign)
+		signing, err = firstSigningKey(a.signingPath(o), o.campaign)
 	}
 	if err != nil {
 		return "", err
@@ -215,5 +218,5 @@ func (a *app) nextSigningKey(o sealOptions, f *transparency.Folder) (string, err
 	case !known:
 		return signing, f.AddKey(verifier)
 	}
-	return a.makeSigningKey(a.signingPath(o), f, o.campaign)
+	return a.replaceSigningKey(a.signingPath(o), f, o.campaign)
 }

@@ -110,8 +110,8 @@ func (s *sealings) run(ctx context.Context, created <-chan struct{}) error {
 	}
 }
 
-// keep seals one campaign, and tries again after what went wrong: it goes on by
-// itself when that is mended.
+// keep seals one campaign, and tries again after what may pass. After anything
+// else nothing is sealed until somebody has looked and the node is started again.
 func (s *sealings) keep(ctx context.Context, campaign string) {
 	for {
 		err := s.seal(ctx, campaign)
@@ -120,6 +120,9 @@ func (s *sealings) keep(ctx context.Context, campaign string) {
 		}
 		s.app.logger().Error("the log is not sealed any more", "campaign", campaign, "error", err)
 		s.report(campaign, transparency.Checkpoint{}, err)
+		if transparency.Halts(err) {
+			return
+		}
 		timer := time.NewTimer(sealRetry)
 		select {
 		case <-timer.C:
@@ -166,7 +169,8 @@ func (s *sealings) serve(w http.ResponseWriter, r *http.Request) {
 // auditor says whether a request has the auditors' token. The comparison takes
 // as long for a wrong one.
 func (s *sealings) auditor(r *http.Request) bool {
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	ok := strings.EqualFold(scheme, "Bearer")
 	sent, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(s.auditorToken))
 	return ok && s.auditorToken != "" && subtle.ConstantTimeCompare(sent[:], want[:]) == 1
 }

@@ -36,6 +36,24 @@ func hold(dataDir string) error {
 	return errors.Join(err, n.Close())
 }
 
+// loseRecordMain is `lose-record DATA`: what the server knows of what was signed
+// is lost.
+func loseRecordMain() {
+	ctx := context.Background()
+	n, err := node.Open(ctx, node.Config{DataDir: os.Args[1], Command: "lose-record"})
+	if err == nil {
+		var js jetstream.JetStream
+		if js, err = jetstream.New(n.Conn()); err == nil {
+			err = js.DeleteKeyValue(ctx, "paldies_signed")
+		}
+		err = errors.Join(err, n.Close())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
 // tamperMain is `tamper DATA CAMPAIGN WHAT…`: somebody who has the data
 // directory writes straight into its ledger, past every rule.
 func tamperMain() {
@@ -101,6 +119,9 @@ var forgeries = map[string]func(f *forger) forgery{
 	"second-opening": func(f *forger) forgery {
 		return forgery{data: domain.CampaignOpened{Title: "Vēlreiz", OpensAt: f.now, ClosesAt: f.now.Add(time.Hour), Timezone: "Europe/Riga",
 			Channels: []domain.Channel{{Name: "web", Identity: domain.Verified}}, KeyID: domain.PseudonymKey{}.ID()}}
+	},
+	"escaping-channel": func(f *forger) forgery {
+		return forgery{data: f.cast(f.vote.Specialist, "x\x1b[2K\x1b[1A\nok    All good", 1)}
 	},
 	"garbage": func(f *forger) forgery { return forgery{raw: []byte("nav notikums"), subject: f.subjects[f.at]} },
 	"unknown-kind": func(f *forger) forgery {

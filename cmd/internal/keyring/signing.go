@@ -16,7 +16,7 @@ func SigningPath(dataDir, campaign string) string {
 }
 
 // LoadSigning reads a signing key, in one line. A file that others can read is
-// refused; one that is not there is ErrMissing.
+// refused; one that is not there is ErrMissingSigning.
 func LoadSigning(path string) (string, error) {
 	info, err := os.Stat(path)
 	switch {
@@ -34,22 +34,32 @@ func LoadSigning(path string) (string, error) {
 // ErrMissingSigning says that there is no signing key.
 var ErrMissingSigning = errors.New("the signing key is missing")
 
-// SaveSigning keeps a signing key with mode 0600, durably. One that is there
-// already is put aside under the given name, never overwritten.
-func SaveSigning(path, key, aside string) error {
+// CreateSigning keeps the first signing key of a log with mode 0600, durably. One
+// that is there already, or that another process makes meanwhile, stays.
+func CreateSigning(path, key string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make the folder of the signing key: %w", err)
 	}
-	if _, err := os.Lstat(path); err == nil {
-		if err := os.Link(path, path+"."+aside); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("put the former signing key aside: %w", err)
-		}
-		if err := os.Remove(path); err != nil {
-			return fmt.Errorf("put the former signing key aside: %w", err)
-		}
-	}
-	if err := write(path, key+"\n"); err != nil {
+	if err := write(path, key+"\n"); err != nil && !errors.Is(err, errOther) {
 		return fmt.Errorf("write the signing key: %w", err)
 	}
 	return nil
+}
+
+// ReplaceSigning keeps another signing key in place of the one that is there,
+// which is put aside under the given name.
+func ReplaceSigning(path, key, aside string) error {
+	if now, err := os.Lstat(path); err == nil {
+		aside = path + "." + aside
+		if err := os.Link(path, aside); err != nil {
+			// It may be there from a try that was interrupted just here.
+			if kept, statErr := os.Lstat(aside); statErr != nil || !os.SameFile(now, kept) {
+				return fmt.Errorf("put the former signing key aside: %w: try again", err)
+			}
+		}
+		if err := errors.Join(syncDir(filepath.Dir(path)), os.Remove(path)); err != nil {
+			return fmt.Errorf("put the former signing key aside: %w", err)
+		}
+	}
+	return CreateSigning(path, key)
 }
