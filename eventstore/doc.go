@@ -108,8 +108,8 @@
 // closing event is void. An append is therefore answered only when it is known
 // what lies below it on the control subject. Sequences have no gaps, so events of
 // this ledger that follow each other directly have no control event of anybody
-// between them: what governs the first governs all of that run. The first is
-// answered after a read of the control subject. The read asks, in one request,
+// between them: what governs the first governs all of that run, which is believed
+// for a second. The first is answered after a read of the control subject. The read asks, in one request,
 // for the last events of the control subject and of the newest event's subject,
 // and counts only when the answer holds that event: a replica that has it has
 // everything below it. A read from the leader would not be enough, because a

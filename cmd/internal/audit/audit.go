@@ -19,7 +19,22 @@
 //
 // What an audit of the events alone cannot see: a voter whom somebody
 // invented, a retraction that the voter never sent, an event that never
-// arrived, and a ledger that was rewritten as a whole.
+// arrived, and a ledger that was rewritten as a whole. The last of these shows
+// against what was signed (Seal): a log in a folder, or a checkpoint that somebody
+// has kept.
+//
+// Bundles of 256 events are decoded and hashed on all processors and checked one
+// after the other. Measured on 2 cores by
+//
+//	go test -run xxx -bench VerifyFolder -benchtime 3x -votes 1000000 ./cmd/internal/audit
+//	go test -run xxx -bench VerifyLedger -benchtime 3x -votes 500000 ./cmd/internal/audit
+//
+// from a folder, all checks and all files included: 600,000 events/s, 3.7 times
+// as long as it takes one processor to do nothing but hash the same bytes; 116
+// bytes a vote are live at the end, 174 the most that the heap took. From NATS:
+// 0.75 of a bare ordered consumer. Every signed checkpoint takes some 50 µs of
+// one processor besides: a log in which each of a million votes has one of its
+// own is verified in half a minute.
 package audit
 
 import (
