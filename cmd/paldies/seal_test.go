@@ -1,6 +1,8 @@
 package main
 
 import (
+	"compress/gzip"
+	"encoding/csv"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -48,32 +50,33 @@ func TestKilledSigner(t *testing.T) {
 	keep()
 
 	node := startDaemon(t, data, "dev", "--http", "127.0.0.1:0", "--seal=false")
-	importing := command(t.Context(), data, set.importArgs()...)
-	if err := importing.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for range sealKills {
+	for _, part := range set.split(t, sealKills) {
+		importing := command(t.Context(), data, "vote", "import", "--campaign", set.name, part)
+		if err := importing.Start(); err != nil {
+			t.Fatal(err)
+		}
 		signer := command(t.Context(), data, append(slices.Clone(sealArgs), "--interval", "10ms")...)
 		if err := signer.Start(); err != nil {
 			t.Fatal(err)
 		}
 		// The moment is what is tested here, not what is waited for.
-		kill := time.AfterFunc(time.Duration(random.Int64N(int64(400*time.Millisecond))), func() { signer.Process.Kill() })
+		kill := time.AfterFunc(time.Duration(random.Int64N(int64(800*time.Millisecond))), func() { signer.Process.Kill() })
 		err := signer.Wait()
 		kill.Stop()
 		if exit, ok := err.(*exec.ExitError); err != nil && (!ok || exit.ExitCode() != -1) {
 			t.Fatalf("a signer after a kill: %v", err)
+		}
+		if err := importing.Wait(); err != nil {
+			t.Fatalf("the import of %s: %v", part, err)
 		}
 		paldies(t, data, append(slices.Clone(verify), "--checkpoint", kept)...)
 		if keep() {
 			grown++
 		}
 	}
+	t.Logf("%d of %d signers have signed something before they were killed", grown, sealKills)
 	if grown < 5 {
 		t.Errorf("only %d of %d signers have signed anything before they were killed", grown, sealKills)
-	}
-	if err := importing.Wait(); err != nil {
-		t.Fatalf("the import: %v", err)
 	}
 	node.stop(t)
 	sealed := paldies(t, data, append(slices.Clone(sealArgs), "--once")...)
@@ -83,6 +86,31 @@ func TestKilledSigner(t *testing.T) {
 	}
 	paldies(t, data, append(verify, "--checkpoint", kept)...)
 	paldies(t, data, "audit", "verify", "--campaign", set.name)
+}
+
+// split cuts the set's votes into so many files.
+func (s ballotSet) split(t *testing.T, parts int) (names []string) {
+	t.Helper()
+	file, err := os.Open(s.votes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	unpacked, err := gzip.NewReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(unpacked).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, rows := rows[0], rows[1:]
+	for part := range slices.Chunk(rows, (len(rows)+parts-1)/parts) {
+		name := filepath.Join(t.TempDir(), "votes.csv")
+		writeCSV(t, name, append([][]string{header}, part...))
+		names = append(names, name)
+	}
+	return names
 }
 
 func atLeast(number string, n int) bool {

@@ -6,6 +6,7 @@ import "golang.org/x/mod/sumdb/tlog"
 const (
 	OpRead   = opRead
 	OpWrite  = opWrite
+	OpFlush  = opFlush
 	OpRename = opRename
 	OpSync   = opSync
 	OpAppend = opAppend

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -23,9 +24,12 @@ const (
 	// checkpointsBytesMax bounds the list of all checkpoints, in bytes: one a
 	// second for two months, or ten million of a longer campaign.
 	checkpointsBytesMax = 2 << 30
-	// parallelWrites is how many files are written at a time: file systems put
+	// parallelSyncs is how many files are synced at a time: file systems put
 	// the fsyncs of several into one write of their journal.
-	parallelWrites = 16
+	parallelSyncs = 16
+	// wholeSyncMin is from how many files on their file system is synced as a
+	// whole, where the system can do that: once for all is then cheaper.
+	wholeSyncMin = 16
 	// unfinishedPrefix begins the name of a file that is being written.
 	unfinishedPrefix = ".new-"
 	// unsignedPrefix begins the name of one that was never signed.
@@ -51,7 +55,8 @@ type Folder struct {
 // The operations of a Folder.
 const (
 	opRead   = "read"
-	opWrite  = "write"  // a new file, unnamed, and its fsync
+	opWrite  = "write"  // a new file, unnamed
+	opFlush  = "flush"  // of new files, so that their bytes are durable
 	opRename = "rename" // to its name
 	opSync   = "sync"   // of a folder, so that names in it are durable
 	opAppend = "append" // and fsync
@@ -162,18 +167,7 @@ func (f *Folder) write(files []file) error {
 	if err != nil {
 		return err
 	}
-	errs := make([]error, len(missing))
-	places := make(chan struct{}, parallelWrites)
-	var writing sync.WaitGroup
-	for i, one := range missing {
-		places <- struct{}{}
-		writing.Go(func() {
-			errs[i] = f.put(one.path(), one.data)
-			<-places
-		})
-	}
-	writing.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err := f.putAll(missing); err != nil {
 		return err
 	}
 	if err := f.syncFolders(folders); err != nil {
@@ -196,21 +190,80 @@ func (f *Folder) replace(p string, data []byte) error {
 // put writes a file under another name first, so that it is there as a whole
 // or not at all.
 func (f *Folder) put(p string, data []byte) error {
-	name := f.name(p)
-	unfinished := filepath.Join(filepath.Dir(name), unfinishedPrefix+filepath.Base(name))
-	if err := f.step(opWrite, p, func() error { return writeSynced(unfinished, os.O_TRUNC, data) }); err != nil {
+	return f.putNamed(map[string][]byte{p: data})
+}
+
+func (f *Folder) putAll(files []file) error {
+	named := make(map[string][]byte, len(files))
+	for _, one := range files {
+		named[one.path()] = one.data
+	}
+	return f.putNamed(named)
+}
+
+// putNamed writes files, makes their bytes durable, and only then gives them
+// their names.
+func (f *Folder) putNamed(files map[string][]byte) error {
+	paths := slices.Sorted(maps.Keys(files))
+	unfinished := make([]string, len(paths))
+	for i, p := range paths {
+		dir, name := filepath.Split(f.name(p))
+		unfinished[i] = filepath.Join(dir, unfinishedPrefix+name)
+		if err := f.step(opWrite, p, func() error { return os.WriteFile(unfinished[i], files[p], 0o644) }); err != nil {
+			return err
+		}
+	}
+	if len(paths) == 0 {
+		return nil
+	}
+	if err := f.step(opFlush, paths[0], func() error { return f.flush(unfinished) }); err != nil {
 		return err
 	}
-	return f.step(opRename, p, func() error { return os.Rename(unfinished, name) })
+	for i, p := range paths {
+		if err := f.step(opRename, p, func() error { return os.Rename(unfinished[i], f.name(p)) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush makes the bytes of files durable: one by one, or all at once with the
+// rest of their file system.
+func (f *Folder) flush(names []string) error {
+	if len(names) >= wholeSyncMin {
+		if done, err := syncWhole(f.dir); done {
+			return err
+		}
+	}
+	errs := make([]error, len(names))
+	places := make(chan struct{}, parallelSyncs)
+	var syncing sync.WaitGroup
+	for i, name := range names {
+		places <- struct{}{}
+		syncing.Go(func() {
+			errs[i] = syncFile(name)
+			<-places
+		})
+	}
+	syncing.Wait()
+	return errors.Join(errs...)
+}
+
+func syncFile(name string) error {
+	file, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
 }
 
 // append adds to the end of a file. A crash may leave a part of it.
 func (f *Folder) append(p string, data []byte) error {
-	return f.step(opAppend, p, func() error { return writeSynced(f.name(p), os.O_APPEND, data) })
+	return f.step(opAppend, p, func() error { return appendSynced(f.name(p), data) })
 }
 
-func writeSynced(name string, how int, data []byte) error {
-	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|how, 0o644)
+func appendSynced(name string, data []byte) error {
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
