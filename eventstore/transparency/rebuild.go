@@ -77,6 +77,14 @@ func (r *Rebuild) Append(leaves []tlog.Hash) {
 	}
 }
 
+// AppendEvents hashes the next events and adds them.
+func (r *Rebuild) AppendEvents(events []eventstore.Recorded) {
+	for _, e := range events {
+		r.compare(r.tree.Append(tlog.RecordHash(e.Data)))
+		r.reach()
+	}
+}
+
 // AppendBundle adds the hashes of a whole bundle at its place and the root over
 // them, which may have been computed elsewhere.
 func (r *Rebuild) AppendBundle(leaves []tlog.Hash, root tlog.Hash) {

@@ -158,11 +158,7 @@ func certifiedRoots(ctx context.Context, l Ledger, list []certification) (found 
 	}
 	rebuilt := transparency.NewRebuild(nil, heads)
 	err = l.Replay(ctx, 1, list[len(list)-1].sequence, func(batch []eventstore.Recorded) error {
-		leaves := make([]tlog.Hash, len(batch))
-		for i, rec := range batch {
-			leaves[i] = tlog.RecordHash(rec.Data)
-		}
-		rebuilt.Append(leaves)
+		rebuilt.AppendEvents(batch)
 		return nil
 	})
 	if err != nil {

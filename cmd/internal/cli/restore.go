@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/mod/sumdb/tlog"
 
 	"sakipaldies.lv/ledger/cmd/internal/audit"
 	"sakipaldies.lv/ledger/cmd/internal/node"
@@ -127,11 +126,7 @@ func nothingRestored(err error) error {
 // wantHeads hashes events and wants nothing to be found.
 func wantHeads(ctx context.Context, l audit.Ledger, rebuilt *transparency.Rebuild) error {
 	err := l.Replay(ctx, 1, 0, func(batch []eventstore.Recorded) error {
-		leaves := make([]tlog.Hash, len(batch))
-		for i, rec := range batch {
-			leaves[i] = tlog.RecordHash(rec.Data)
-		}
-		rebuilt.Append(leaves)
+		rebuilt.AppendEvents(batch)
 		return nil
 	})
 	if err != nil {

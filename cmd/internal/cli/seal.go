@@ -24,6 +24,15 @@ type sealOptions struct {
 	interval time.Duration
 }
 
+// flags adds those that say which log it is and who signs it.
+func (o *sealOptions) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.campaign, "campaign", "", "id of the campaign (needed)")
+	required(cmd, "campaign")
+	cmd.Flags().StringVar(&o.dir, "log", "", "folder of the log (default: log/ID in the data directory)")
+	notFromEnvironment(cmd, "log")
+	cmd.Flags().StringVar(&o.keyFile, "signing-key-file", "", "the signing key (default: keys/ID.signer in the data directory)")
+}
+
 func (a *app) sealCommand() *cobra.Command {
 	var o sealOptions
 	var once bool
@@ -39,14 +48,10 @@ func (a *app) sealCommand() *cobra.Command {
 			"contradicts what was signed before. `paldies dev` seals by itself.",
 		Args: cobra.NoArgs,
 	}
-	cmd.Flags().StringVar(&o.campaign, "campaign", "", "id of the campaign (needed)")
-	required(cmd, "campaign")
-	dir := logFlag(cmd, "folder of the log (default: log/ID in the data directory)")
-	cmd.Flags().StringVar(&o.keyFile, "signing-key-file", "", "the signing key (default: keys/ID.signer in the data directory)")
+	o.flags(cmd)
 	cmd.Flags().DurationVar(&o.interval, "interval", time.Second, "time between two checkpoints")
 	cmd.Flags().BoolVar(&once, "once", false, "sign one checkpoint of what is there now, and stop")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		o.dir = *dir
 		if o.interval < 10*time.Millisecond || o.interval > time.Hour {
 			return usagef("--interval %v: use 10ms to 1h", o.interval)
 		}
@@ -167,12 +172,8 @@ func (a *app) sealKeygenCommand() *cobra.Command {
 			"seals the campaign first, and start it again afterwards.",
 		Args: cobra.NoArgs,
 	}
-	cmd.Flags().StringVar(&o.campaign, "campaign", "", "id of the campaign (needed)")
-	required(cmd, "campaign")
-	dir := logFlag(cmd, "folder of the log (default: log/ID in the data directory)")
-	cmd.Flags().StringVar(&o.keyFile, "signing-key-file", "", "the signing key (default: keys/ID.signer in the data directory)")
+	o.flags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		o.dir = *dir
 		f, err := a.logFolder(o.dir, o.campaign)
 		if err != nil {
 			return err
