@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -84,18 +85,20 @@ func TestQueueIsBounded(t *testing.T) {
 }
 
 func TestQueueWaitsForThoseWhoWereAnswered(t *testing.T) {
-	q := newQueue(10)
-	first := mustAdd(t, q, "first", 2)
-	q.take()
-	q.release(first...)
-	q.finished(false, 2, time.Hour)
-	mustAdd(t, q, "back", 1)
-	taken := make(chan int)
-	go func() { taken <- len(q.take()) }()
-	mustAdd(t, q, "late", 1)
-	if got := <-taken; got != 2 {
-		t.Errorf("took %d, want both whose callers came back", got)
-	}
+	synctest.Test(t, func(t *testing.T) { // time stands still while anybody runs
+		q := newQueue(10)
+		first := mustAdd(t, q, "first", 2)
+		q.take()
+		q.release(first...)
+		q.finished(false, 2, time.Hour)
+		mustAdd(t, q, "back", 1)
+		taken := make(chan int)
+		go func() { taken <- len(q.take()) }()
+		mustAdd(t, q, "late", 1)
+		if got := <-taken; got != 2 {
+			t.Errorf("took %d, want both whose callers came back", got)
+		}
+	})
 }
 
 func TestQueueLaunches(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 
 // patience is the longest that a test waits for something that should take a
 // moment.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // daemon is a paldies process that runs until somebody ends it.
 type daemon struct {

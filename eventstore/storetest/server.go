@@ -16,8 +16,9 @@ import (
 	"sakipaldies.lv/ledger/eventstore"
 )
 
-// startLimit is how long a server or a cluster may take to be ready.
-const startLimit = 30 * time.Second
+// patience is how long a test waits for what should take a moment, so that a
+// busy machine fails none.
+const patience = 2 * time.Minute
 
 // Server is a nats-server with JetStream in the test's process. It keeps its
 // data in a folder of the test and fsyncs always.
@@ -61,8 +62,8 @@ func (s *Server) Start(t testing.TB) {
 	}
 	running.Start()
 	s.running = running
-	if !running.ReadyForConnections(startLimit) {
-		t.Fatalf("nats-server is not ready after %v", startLimit)
+	if !running.ReadyForConnections(patience) {
+		t.Fatalf("nats-server is not ready after %v", patience)
 	}
 	if addr, ok := running.Addr().(*net.TCPAddr); ok {
 		s.options.Port = addr.Port
@@ -168,14 +169,14 @@ func (c *Cluster) StreamLeader(t testing.TB, stream string) *Server {
 // when it does not come true in time.
 func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.After(startLimit)
+	deadline := time.After(patience)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !condition() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("after %v it is still not true that %s", startLimit, what)
+			t.Fatalf("after %v it is still not true that %s", patience, what)
 		}
 	}
 }

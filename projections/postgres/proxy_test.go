@@ -131,7 +131,7 @@ type link struct {
 // The messages that matter, as pgx sends them.
 var (
 	commitMessage = []byte("Q\x00\x00\x00\x0bcommit\x00")
-	moveMessage   = []byte("update positions")
+	beginMessage  = []byte("Q\x00\x00\x00\x0abegin\x00")
 )
 
 func (l *link) requests() {
@@ -146,7 +146,7 @@ func (l *link) requests() {
 	for {
 		n, err := l.client.Read(buffer)
 		data := buffer[:n]
-		if bytes.Contains(data, moveMessage) {
+		if bytes.Equal(data, beginMessage) {
 			l.proxy.sendHeld()
 		}
 		if bytes.Equal(data, commitMessage) {
@@ -192,7 +192,8 @@ func (l *link) answers() {
 	}
 }
 
-// hold keeps a COMMIT until the next batch is on its way.
+// hold keeps a COMMIT until the next transaction begins: the projector has
+// asked for the position by then, and has not moved it yet.
 func (p *proxy) hold(server net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -28,7 +28,7 @@ import (
 )
 
 // patience is the longest that a test waits for an answer over HTTP.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func check(t *testing.T, err error) {
 	t.Helper()

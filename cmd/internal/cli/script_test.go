@@ -246,7 +246,7 @@ func scriptInterrupt(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // waitMax is the longest that a test waits for anything.
-const waitMax = 30 * time.Second
+const waitMax = 2 * time.Minute
 
 // poll looks again and again whether something has happened, and says whether
 // it has in time. It is for what nothing signals.

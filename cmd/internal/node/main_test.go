@@ -23,7 +23,7 @@ import (
 const roleVariable = "PALDIES_NODE_TEST_ROLE"
 
 // waitMax is the longest that a test waits for anything.
-const waitMax = 30 * time.Second
+const waitMax = 2 * time.Minute
 
 var roles = map[string]func(args []string) error{
 	"hold":    roleHold,
