@@ -107,9 +107,9 @@ func (b Ballot) Active() int {
 	return len(inForce)
 }
 
-// counting is the ballot without what the fence makes void. Specialists and
+// Counting is the ballot without what the fence makes void. Specialists and
 // channels are not looked at: the register may be older than the ballot.
-func (b Ballot) counting(c *Campaign) Ballot {
+func (b Ballot) Counting(c *Campaign) Ballot {
 	void := func(e Entry) bool { return e.void(c) }
 	if !slices.ContainsFunc(b, void) {
 		return b
@@ -137,6 +137,27 @@ func (b Ballot) about(r *Register, specialist string) Ballot {
 		}
 	}
 	return about
+}
+
+// of is one vote and what took it away.
+func (b Ballot) of(vote uint64) Ballot {
+	var of Ballot
+	for _, e := range b {
+		if e.Sequence == vote || e.Takes == vote {
+			of = append(of, e)
+		}
+	}
+	return of
+}
+
+// Taker is the entry that took a vote away, the voter's retraction or an
+// auditor's annulment.
+func (b Ballot) Taker(vote uint64) (Entry, bool) {
+	i := slices.IndexFunc(b, func(e Entry) bool { return e.Takes == vote && vote != 0 })
+	if i < 0 {
+		return Entry{}, false
+	}
+	return b[i], true
 }
 
 // vote is the latest vote in force.

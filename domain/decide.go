@@ -18,6 +18,7 @@ type Submission struct {
 	Action     Action
 	Voter      Pseudonym
 	Specialist string
+	Vote       uint64 // a retraction may name the vote by its sequence instead of the specialist; else 0
 	Channel    string
 	ID         string    // the channel's own id of the submission, never empty
 	At         time.Time // when the voter acted, where the channel states it; else zero
@@ -40,14 +41,21 @@ type Decision struct {
 // did before; what lies above the fence is passed over. A refusal comes as
 // *Refusal; any other error means that the submission is malformed.
 func Decide(r *Register, b Ballot, s Submission) (Decision, error) {
+	c := r.Campaign()
+	b = b.Counting(c)
+	if s.Vote != 0 && s.Action == Retract {
+		vote, ok := b.At(s.Vote)
+		if !ok || vote.Takes != 0 {
+			return Decision{}, refuse(UnknownVote)
+		}
+		s.Specialist = vote.Specialist
+	}
 	if err := s.Validate(); err != nil {
 		return Decision{}, err
 	}
-	c := r.Campaign()
-	b = b.counting(c)
 	id, digest := s.EventID(c.ID), SubmissionDigest(s.Specialist, s.At)
 	if earlier, ok := b.Find(id); ok {
-		if earlier.Digest != digest {
+		if earlier.Digest != digest || s.Vote != 0 && earlier.Takes != s.Vote {
 			return Decision{}, &Refusal{Code: IdempotencyMismatch, Sequence: earlier.Sequence}
 		}
 		return Decision{Recorded: earlier.Sequence}, nil
@@ -118,6 +126,9 @@ func decideVote(r *Register, b Ballot, s Submission, digest Digest) (Payload, *R
 
 func decideRetraction(r *Register, b Ballot, s Submission, digest Digest) (Payload, *Refusal) {
 	about := b.about(r, s.Specialist)
+	if s.Vote != 0 {
+		about = about.of(s.Vote)
+	}
 	vote, ok := about.vote()
 	if !ok {
 		if n := len(about); n > 0 && !about[n-1].Annuls {
@@ -138,8 +149,11 @@ func (s Submission) Validate() error {
 	if _, err := ParseAction(string(s.Action)); err != nil {
 		return err
 	}
-	if s.RecordedAt.IsZero() {
+	switch {
+	case s.RecordedAt.IsZero():
 		return fmt.Errorf("submission without a time of recording")
+	case s.Vote != 0 && s.Action != Retract:
+		return fmt.Errorf("only a retraction names a vote by its sequence")
 	}
 	return firstError(ValidateSpecialistID(s.Specialist), ValidateChannelName(s.Channel),
 		ValidateSubmissionID(s.ID), validTime("time of recording", s.RecordedAt), validTime("stated time", s.At))
@@ -159,7 +173,7 @@ type Annulment struct {
 // the campaign is archived.
 func DecideAnnulment(r *Register, b Ballot, a Annulment) (Decision, error) {
 	c := r.Campaign()
-	b = b.counting(c)
+	b = b.Counting(c)
 	id := AnnulmentEventID(c.ID, a.Vote)
 	if earlier, ok := b.Find(id); ok {
 		return Decision{Recorded: earlier.Sequence}, nil

@@ -157,6 +157,44 @@ func TestMalformedSubmissions(t *testing.T) {
 	}
 }
 
+// TestRetractionByNumber: a retraction that names the vote by its sequence takes
+// back that one and never another one for the same specialist.
+func TestRetractionByNumber(t *testing.T) {
+	s := newStory(t)
+	back := func(vote uint64) domain.Submission {
+		sub := s.submission(domain.Retract, "Ilze", "")
+		sub.Vote = vote
+		return sub
+	}
+	first := s.vote("Ilze", berzina)
+	stranger := s.vote("Jānis", berzina)
+	s.refuse(back(stranger), domain.UnknownVote)
+	s.refuse(back(first+100), domain.UnknownVote)
+	taking := back(first)
+	taken := s.accept(taking)
+	second := s.vote("Ilze", berzina)
+	if refusal := s.refuse(back(first), domain.AlreadyRetracted); refusal.Sequence != taken {
+		t.Errorf("event %d stands in the way, want %d", refusal.Sequence, taken)
+	}
+	s.refuse(back(taken), domain.UnknownVote)
+	if d, err := s.decide(taking); err != nil || d.Recorded != taken {
+		t.Errorf("sent again: %+v, %v, want event %d", d, err, taken)
+	}
+	taking.Vote = second
+	if refusal := s.refuse(taking, domain.IdempotencyMismatch); refusal.Sequence != taken {
+		t.Errorf("event %d stands in the way, want %d", refusal.Sequence, taken)
+	}
+	s.annul(second)
+	s.refuse(back(second), domain.UnknownVote)
+
+	wrong := s.submission(domain.Vote, "Ilze", cirule)
+	wrong.Vote = first
+	var refusal *domain.Refusal
+	if _, err := s.decide(wrong); err == nil || errors.As(err, &refusal) {
+		t.Errorf("a vote that names another one: %v", err)
+	}
+}
+
 // TestWindow: opens_at is the first moment, closes_at the first that is too
 // late, and what counts is when the vote was cast.
 func TestWindow(t *testing.T) {

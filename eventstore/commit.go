@@ -49,9 +49,16 @@ func (l *Ledger) commit(open []*request) {
 	stalled := false
 	begun, size := time.Now(), MaxBatchEvents
 	events := len(open)
-	defer func() { l.queue.finished(stalled, events, time.Since(begun)) }()
+	defer func() {
+		took := time.Since(begun)
+		l.queue.finished(stalled, events, took)
+		l.observe.Committed(events, took)
+	}()
 	for try := 0; l.ctx.Err() == nil; try++ {
 		before := len(open)
+		if before < events || try > 0 {
+			l.observe.Retried(before)
+		}
 		open, size = l.round(open, size)
 		if len(open) == 0 {
 			return

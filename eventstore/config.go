@@ -41,6 +41,33 @@ type Config struct {
 	// MaxPending bounds the queue of one opened ledger, in events that wait to
 	// be sent; 0 means 8192. An append beyond it fails with ErrBusy.
 	MaxPending int
+	// Observer is told of what the ledger does; nil when nobody wants to know.
+	Observer Observer
+}
+
+// Observer counts what a ledger does. Its methods are called by several
+// goroutines at a time, on the way of every append, and must not block.
+type Observer interface {
+	// Committed: so many events were sent together, and all are answered.
+	Committed(events int, took time.Duration)
+	// Conflicted: another event came first on the subject of an append.
+	Conflicted()
+	// Retried: so many appends are tried once more.
+	Retried(events int)
+}
+
+// unobserved is the Observer of a ledger that has none.
+type unobserved struct{}
+
+func (unobserved) Committed(int, time.Duration) {}
+func (unobserved) Conflicted()                  {}
+func (unobserved) Retried(int)                  {}
+
+func (c Config) observer() Observer {
+	if c.Observer == nil {
+		return unobserved{}
+	}
+	return c.Observer
 }
 
 // Validate reports the first thing that is wrong with the configuration.

@@ -25,6 +25,7 @@ type Ledger struct {
 	queue   *queue     // from the callers to the committer
 	sending sync.Mutex // held by who sends a batch, so that they end one after another
 	fence   fence
+	observe Observer
 
 	// ctx ends when the ledger is closed: what is under way then is cut off.
 	// It is no caller's context, because a commit belongs to many callers.
@@ -87,6 +88,7 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Ledger, error) {
 		directGetSubject: "$JS.API.DIRECT.GET." + c.Stream,
 		infoSubject:      "$JS.API.STREAM.INFO." + c.Stream,
 		queue:            newQueue(c.maxPending()),
+		observe:          c.observer(),
 		idle:             make(chan struct{}),
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
@@ -116,6 +118,9 @@ func (l *Ledger) Close(ctx context.Context) error {
 	})
 	return errors.Join(late, l.closeErr)
 }
+
+// Pending is the number of events that wait to be sent, at most MaxPending.
+func (l *Ledger) Pending() int { return l.queue.depth() }
 
 // Info is the state of a ledger, as its leader reports it.
 type Info struct {

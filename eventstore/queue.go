@@ -64,6 +64,13 @@ func (q *queue) add(r *request) error {
 	return nil
 }
 
+// depth is how many requests wait.
+func (q *queue) depth() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.waiting
+}
+
 // withdraw takes back a request that was not taken yet, and reports whether
 // that was so.
 func (q *queue) withdraw(r *request) bool {

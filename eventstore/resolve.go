@@ -21,6 +21,7 @@ func (l *Ledger) settle(rs []*request) (open []*request) {
 		case verdictRecorded:
 			recorded = append(recorded, r)
 		case verdictLost:
+			l.observe.Conflicted()
 			r.finish(Appended{}, r.err)
 		case verdictRejected:
 			r.finish(Appended{}, fmt.Errorf("%w: %w", r.failure(), r.err))

@@ -52,6 +52,29 @@ func (b *ballots) put(voter domain.Pseudonym, h history) {
 	b.known[voter] = h
 }
 
+// Ballot is what a voter did in the campaign, as far as it counts, with
+// everything that was acknowledged before. Of the command only the channel and
+// the voter matter, or the submission id where the channel knows no identity.
+// Errors are those of Submit.
+func (in *Intake) Ballot(ctx context.Context, cmd Command) (domain.Ballot, error) {
+	if err := in.renew(ctx, cmd.Channel); err != nil {
+		return nil, err
+	}
+	s, err := in.submission(cmd)
+	if err != nil {
+		return nil, err
+	}
+	h, err := in.load(ctx, in.Register().Campaign(), s.Voter, eventstore.Leader)
+	if err != nil || len(h.ballot) == 0 {
+		return nil, err
+	}
+	newest := h.ballot[len(h.ballot)-1].Sequence
+	if err := in.register.confirm(ctx, newest, 0); err != nil {
+		return nil, fmt.Errorf("campaign %s: %w", in.cfg.Campaign, err)
+	}
+	return h.ballot.Counting(in.Register().Campaign()), nil
+}
+
 // load is the voter's ballot as it counts in the campaign, with the last
 // sequence of the subject on which its next event belongs. After the close
 // that is the subject of annulments, and what lies above the fence on the

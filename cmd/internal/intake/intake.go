@@ -77,6 +77,7 @@ type Command struct {
 	Action       domain.Action
 	Voter        string // the person's id; empty for a channel without identity
 	Specialist   string
+	Vote         uint64 // a retraction may name the vote by its sequence instead of the specialist
 	Channel      string
 	SubmissionID string    // the channel's own id; empty: this is no retry of anything
 	At           time.Time // when the voter acted, where the channel may state it
@@ -254,7 +255,7 @@ func (in *Intake) submission(cmd Command) (domain.Submission, error) {
 		return domain.Submission{}, &InvalidError{err}
 	}
 	s := domain.Submission{
-		Action: cmd.Action, Voter: voter, Specialist: cmd.Specialist, Channel: cmd.Channel,
+		Action: cmd.Action, Voter: voter, Specialist: cmd.Specialist, Vote: cmd.Vote, Channel: cmd.Channel,
 		ID: cmd.SubmissionID, RecordedAt: domain.Timestamp(in.cfg.Now()),
 	}
 	if !cmd.At.IsZero() {
