@@ -28,6 +28,7 @@ var imports = map[string][]string{
 	"projections/postgres/pgserver":    {},
 	"projections/postgres/pgtest":      {"projections/postgres/pgserver"},
 	"cmd/internal/audit":               {"domain", "eventstore", "eventstore/transparency", "projections"},
+	"cmd/internal/credential":          {"domain"},
 	"cmd/internal/intake":              {"domain", "eventstore", "cmd/internal/csvfile"},
 	"cmd/internal/node":                {"eventstore"},
 	"cmd/paldies":                      {"cmd/internal/cli"},

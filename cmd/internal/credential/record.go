@@ -1,0 +1,94 @@
+package credential
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"sakipaldies.lv/ledger/domain"
+)
+
+// recordBytesMax is the largest value in the bucket, in bytes.
+const recordBytesMax = 4 << 10
+
+// ErrCorrupt says that an entry of the bucket cannot be read. The credential is
+// refused as long as it is so.
+var ErrCorrupt = errors.New("the stored credential cannot be read")
+
+// record is a credential as it is stored. Members that this program does not
+// know are an error and refuse the credential: one of them may limit it.
+type record struct {
+	Channel  string    `json:"channel"`
+	Campaign string    `json:"campaign,omitzero"`
+	Note     string    `json:"note,omitzero"`
+	Rate     float64   `json:"rate,omitzero"`
+	Burst    int       `json:"burst,omitzero"`
+	Created  time.Time `json:"created"`
+	Revoked  time.Time `json:"revoked,omitzero"`
+	Hash     string    `json:"secret_sha256"` // hexadecimal
+}
+
+// stored is a credential with what its token is checked by.
+type stored struct {
+	credential *Credential
+	hash       hash
+	text       string // as it is in the bucket
+}
+
+// encodeRecord is the value of a credential in the bucket.
+func encodeRecord(c *Credential, h hash) ([]byte, error) {
+	value, err := json.Marshal(record{
+		Channel: c.Channel, Campaign: c.Campaign, Note: c.Note, Rate: c.Rate, Burst: c.Burst,
+		Created: c.Created, Revoked: c.Revoked, Hash: hex.EncodeToString(h[:]),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(value) > recordBytesMax {
+		return nil, fmt.Errorf("%w: it takes %d bytes, at most %d are stored", ErrInvalid, len(value), recordBytesMax)
+	}
+	return value, nil
+}
+
+// decodeRecord reads what encodeRecord has written. The error wraps ErrCorrupt
+// and names the credential.
+func decodeRecord(id string, value []byte) (*stored, error) {
+	s, err := decode(id, value)
+	if err != nil {
+		return nil, fmt.Errorf("credential %.64q: %w: %w", id, ErrCorrupt, err)
+	}
+	return s, nil
+}
+
+func decode(id string, value []byte) (*stored, error) {
+	if !validID(id) {
+		return nil, errors.New("its key is not an id")
+	}
+	if len(value) > recordBytesMax {
+		return nil, fmt.Errorf("it has %d bytes, at most %d are allowed", len(value), recordBytesMax)
+	}
+	var r record
+	if err := json.Unmarshal(value, &r, json.RejectUnknownMembers(true)); err != nil {
+		return nil, err
+	}
+	s := &stored{text: string(value), credential: &Credential{
+		ID: id, Channel: r.Channel, Campaign: r.Campaign, Note: r.Note, Rate: r.Rate, Burst: r.Burst,
+		Created: domain.Timestamp(r.Created), Revoked: r.Revoked,
+	}}
+	if len(r.Hash) != hex.EncodedLen(len(s.hash)) {
+		return nil, fmt.Errorf("secret_sha256 has %d characters instead of %d", len(r.Hash), hex.EncodedLen(len(s.hash)))
+	}
+	if _, err := hex.Decode(s.hash[:], []byte(r.Hash)); err != nil {
+		return nil, errors.New("secret_sha256 is not hexadecimal")
+	}
+	if r.Created.IsZero() {
+		return nil, errors.New("it was never created")
+	}
+	if !r.Revoked.IsZero() {
+		s.credential.Revoked = domain.Timestamp(r.Revoked)
+	}
+	return s, s.credential.Validate()
+}
