@@ -97,7 +97,7 @@ func (a *app) root() *cobra.Command {
 		return usagef("%v; see `%s --help`", err, cmd.CommandPath())
 	})
 	root.AddCommand(
-		a.demoCommand(), a.devCommand(), a.campaignCommand(), a.specialistCommand(),
+		a.demoCommand(), a.devCommand(), a.campaignCommand(), a.specialistCommand(), a.channelCommand(),
 		a.voteCommand(), a.resultsCommand(), a.auditCommand(), a.doctorCommand(),
 		a.projectCommand(), a.migrateCommand(),
 		a.sealCommand(), a.receiptCommand(), a.restoreCommand(),

@@ -98,6 +98,9 @@ func (a *app) dev(cmd *cobra.Command, o devOptions, database *devDatabase) (err 
 			return err
 		}
 	}
+	if err := a.makeDevTokens(ctx, n); err != nil {
+		return n.Explain(err)
+	}
 	if err := a.printBanner(ctx, n, o, database, listener.Addr().String()); err != nil {
 		return n.Explain(err)
 	}
@@ -211,6 +214,7 @@ func (a *app) printBanner(ctx context.Context, n *node.Node, o devOptions, datab
 		{"data", n.DataDir()},
 		{"nats", fmt.Sprintf("%s (embedded nats-server %s, for this user's commands)", n.URL(), n.Conn().ConnectedServerVersion())},
 		{"http", fmt.Sprintf("http://%s/livez, /readyz, /metrics and /log/ID/checkpoint", http)},
+		devTokensLine(n.DataDir()),
 		{"campaigns", nameCampaigns(ids)},
 	}
 	if o.seal {

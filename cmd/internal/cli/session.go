@@ -40,18 +40,21 @@ func (a *app) onNode(cmd *cobra.Command, c node.Config, fn func(context.Context,
 	return n.Explain(fn(cmd.Context(), n))
 }
 
-// ledgerConfig is the ledger of a campaign. Replicas follow the server: three
-// in a cluster, one on a node of its own.
-func ledgerConfig(n *node.Node, campaign string) eventstore.Config {
-	replicas := 1
+// replicas follow the server: three in a cluster, one on a node of its own.
+func replicas(n *node.Node) int {
 	if n.Conn().ConnectedClusterName() != "" {
-		replicas = 3
+		return 3
 	}
+	return 1
+}
+
+// ledgerConfig is the ledger of a campaign.
+func ledgerConfig(n *node.Node, campaign string) eventstore.Config {
 	return eventstore.Config{
 		Stream:   domain.StreamName(campaign),
 		Subjects: domain.StreamSubjects(campaign),
 		Control:  domain.ControlSubject(campaign),
-		Replicas: replicas,
+		Replicas: replicas(n),
 	}
 }
 

@@ -76,7 +76,7 @@ func (b *Book) Ready() error {
 }
 
 // nobody stands for an unknown credential: its secret is compared too.
-var nobody = &stored{hash: hashSecret(newSecret())}
+var nobody = &stored{hash: hashSecret(newSecret()), credential: new(Credential)}
 
 // Check says whose token it is: ErrMissing for none at all, ErrMalformed,
 // ErrUnknown for a wrong id or a wrong secret, ErrRevoked, ErrNotReady. The
@@ -102,14 +102,25 @@ func (b *Book) Check(token string) (*Credential, error) {
 	if !found {
 		s = nobody
 	}
-	given := hashSecret(secret)
-	if subtle.ConstantTimeCompare(given[:], s.hash[:]) != 1 || !found {
+	switch err := s.check(secret); {
+	case err == ErrUnknown || !found:
 		return nil, ErrUnknown
+	default:
+		return s.credential, err
 	}
-	if !s.credential.Revoked.IsZero() {
-		return s.credential, ErrRevoked // only who has the secret learns it
+}
+
+// check compares a secret in constant time. Only who has the right one learns
+// that the credential was revoked.
+func (s *stored) check(secret string) error {
+	given := hashSecret(secret)
+	switch {
+	case subtle.ConstantTimeCompare(given[:], s.hash[:]) != 1:
+		return ErrUnknown
+	case !s.credential.Revoked.IsZero():
+		return ErrRevoked
 	}
-	return s.credential, nil
+	return nil
 }
 
 // Run follows the bucket until the context ends, whose error it returns, or

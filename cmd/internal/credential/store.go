@@ -83,8 +83,8 @@ func (s *Store) Add(ctx context.Context, c Credential) (token string, _ Credenti
 // moment at which it was: again is true then. ErrUnknown says that there is no
 // such credential, ErrCorrupt that it cannot be read and is refused anyway.
 func (s *Store) Revoke(ctx context.Context, id string) (c Credential, again bool, err error) {
-	if !validID(id) {
-		return c, false, fmt.Errorf("credential %.64q: %w: an id has %d characters", id, ErrUnknown, idChars)
+	if err := ValidateID(id); err != nil {
+		return c, false, err
 	}
 	ctx, stop := context.WithTimeout(ctx, requestTimeout)
 	defer stop()
@@ -122,6 +122,30 @@ func (s *Store) revoke(ctx context.Context, id string) (Credential, bool, error)
 		return Credential{}, false, fmt.Errorf("revoke credential %s: %w: %w", id, ErrUnavailable, err)
 	}
 	return c, false, nil
+}
+
+// Check says whose token it is, as Book.Check does, by asking the leader: for
+// who has one question and keeps no Book. Its errors are ErrUnavailable and
+// ErrCorrupt, too.
+func (s *Store) Check(ctx context.Context, token string) (Credential, error) {
+	id, secret, ok := parseToken(token)
+	switch {
+	case token == "":
+		return Credential{}, ErrMissing
+	case !ok:
+		return Credential{}, ErrMalformed
+	}
+	ctx, stop := context.WithTimeout(ctx, requestTimeout)
+	defer stop()
+	value, _, err := load(ctx, s.nc, id)
+	if err != nil {
+		return Credential{}, fmt.Errorf("credential %s: %w", id, err)
+	}
+	known, err := decodeRecord(id, value)
+	if err != nil {
+		return Credential{}, err
+	}
+	return *known.credential, known.check(secret)
 }
 
 // List returns all credentials, revoked ones too, by their creation. Entries

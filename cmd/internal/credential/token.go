@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
+	"fmt"
 	"strings"
 )
 
@@ -79,6 +80,19 @@ func parseToken(token string) (id, secret string, ok bool) {
 	}
 	id, secret = rest[:idChars], rest[idChars+1:]
 	return id, secret, allInAlphabet(id) && allInAlphabet(secret)
+}
+
+// ValidateID accepts what can be the id of a credential. The error wraps
+// ErrUnknown and does not repeat the text, which may be a token or a part of
+// one.
+func ValidateID(id string) error {
+	if validID(id) {
+		return nil
+	}
+	if inside, _, ok := parseToken(id); ok {
+		return fmt.Errorf("%w: this is a whole token, which should stand in no command line: its id is %s", ErrUnknown, inside)
+	}
+	return fmt.Errorf("%w: an id has %d characters a-z and 0-9", ErrUnknown, idChars)
 }
 
 // validID says whether a text can be the id of a credential.
