@@ -38,6 +38,7 @@ var (
 	errNoBucket = errors.New("there is no bucket " + bucketName + ": `paldies channel add` makes it")
 	errReplaced = errors.New("the bucket " + bucketName + " was replaced by another one")
 	errStalled  = errors.New("the watch of the bucket " + bucketName + " has stalled")
+	errAgain    = errors.New("the connection is back")
 	errEnded    = errors.New("the watch of the bucket " + bucketName + " has ended")
 )
 
@@ -135,6 +136,9 @@ func (b *Book) Run(ctx context.Context) error {
 			return ctx.Err()
 		case b.nc.IsClosed():
 			return fmt.Errorf("credentials: %w: %w", ErrUnavailable, nats.ErrConnectionClosed)
+		case errors.Is(err, errAgain):
+			said = ""
+			continue
 		case err.Error() != said: // not the same again and again
 			b.log.WarnContext(ctx, "credentials are not followed right now; what is known stays in force", "error", err)
 			said = err.Error()
@@ -158,6 +162,10 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // follow reads the bucket and then what changes, until something is wrong.
 func (b *Book) follow(ctx context.Context) error {
+	// A server that was started again has lost the watch, and the client would
+	// notice only after two missed heartbeats, of five seconds each.
+	connected := b.nc.StatusChanged(nats.CONNECTED)
+	defer b.nc.RemoveStatusListener(connected)
 	f := &following{book: b, read: make(map[string]*stored)}
 	if err := f.begin(ctx); err != nil {
 		if errors.Is(err, errNoBucket) && b.known.Load() == nil {
@@ -181,6 +189,8 @@ func (b *Book) follow(ctx context.Context) error {
 				return errEnded
 			}
 			f.take(ctx, e)
+		case <-connected:
+			return errAgain
 		case <-look.C:
 			if err := f.check(ctx); err != nil {
 				return err
