@@ -74,6 +74,9 @@ func TestScripts(t *testing.T) {
 			"votes":     scriptVotes,
 			"occupy":    scriptOccupy,
 			"interrupt": scriptInterrupt,
+
+			"token-id":       scriptTokenID,
+			"secrets-hidden": scriptSecretsHidden,
 		},
 	})
 }
