@@ -135,7 +135,14 @@ func (a *app) runNode(ctx context.Context, stop func(), n *node.Node, logs *seal
 	}
 	h := newHealth(n, follower, p)
 	h.logs = logs
-	parts = append(parts, func() error { return serveHTTP(ctx, listener, h.handler(), log) })
+	if h.intake, err = a.newHTTPIntake("", ""); err != nil {
+		return err
+	}
+	parts = append(parts, func() error {
+		return a.outlive(ctx,
+			func(ctx context.Context) error { return serveHTTP(ctx, listener, h.handler(), log) },
+			func(ctx context.Context) error { return h.intake.run(ctx, campaigns) })
+	})
 	return together(stop, parts...)
 }
 
@@ -213,7 +220,7 @@ func (a *app) printBanner(ctx context.Context, n *node.Node, o devOptions, datab
 	lines := [][2]string{
 		{"data", n.DataDir()},
 		{"nats", fmt.Sprintf("%s (embedded nats-server %s, for this user's commands)", n.URL(), n.Conn().ConnectedServerVersion())},
-		{"http", fmt.Sprintf("http://%s/livez, /readyz, /metrics and /log/ID/checkpoint", http)},
+		{"http", fmt.Sprintf("http://%s/api/v1/, described at /docs; /livez, /readyz, /metrics, /log/ID/checkpoint", http)},
 		devTokensLine(n.DataDir()),
 		{"campaigns", nameCampaigns(ids)},
 	}

@@ -8,18 +8,24 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"sakipaldies.lv/ledger/cmd/internal/node"
 	"sakipaldies.lv/ledger/projections"
 )
 
-// Limits of the HTTP server. What it serves is small and quick.
+// Limits of the HTTP server. What it serves is small, and quick but for a vote
+// that waits for a new leader.
 const (
 	httpHeaderTimeout  = 5 * time.Second
 	httpReadTimeout    = 10 * time.Second
-	httpWriteTimeout   = 10 * time.Second
+	httpWriteTimeout   = 15 * time.Second // from the head of a request to the end of its answer, so more than reading may take
 	httpIdleTimeout    = time.Minute
 	httpStopTimeout    = 5 * time.Second // for requests under way when it is asked to stop
 	httpHeaderBytesMax = 16 << 10
+	// maxConnections is how many are open at a time; who comes beyond that waits
+	// until one is closed.
+	maxConnections = 8192
 	// readyTimeout is how long the dependencies may take to answer.
 	readyTimeout = 3 * time.Second
 	// maxReadyChecks is how many /readyz are answered at a time, for each asks
@@ -39,7 +45,7 @@ func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(listener) }()
+	go func() { served <- s.Serve(netutil.LimitListener(listener, maxConnections)) }()
 	select {
 	case err := <-served:
 		return err
@@ -62,6 +68,7 @@ type health struct {
 	follower  *projections.Follower // read models in memory
 	projector *projector            // read models in Postgres
 	logs      *sealings             // Merkle logs
+	intake    *httpIntake           // votes over HTTP
 	checks    chan struct{}         // holds a place for every check under way
 }
 
@@ -76,6 +83,9 @@ func (h *health) handler() http.Handler {
 	mux.Handle("GET /metrics", h.metrics())
 	if h.logs != nil {
 		mux.HandleFunc("/log/{campaign}/{path...}", h.logs.serve)
+	}
+	if h.intake != nil {
+		mux.Handle("/", h.intake.server)
 	}
 	return mux
 }
@@ -162,6 +172,9 @@ func (h *health) check(ctx context.Context) readiness {
 	s := readiness{Ready: true, Campaigns: []campaignState{}}
 	if h.node != nil {
 		s.addNode(ctx, h.node)
+	}
+	if h.intake != nil {
+		s.addIntake(ctx, h.intake)
 	}
 	if h.follower != nil {
 		states, err := h.follower.States(ctx)

@@ -44,6 +44,9 @@ func (h *health) metrics() http.Handler {
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(modelCollector{h}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if h.intake != nil {
+		registry.MustRegister(h.intake.metrics)
+	}
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxReadyChecks, Timeout: 2 * readyTimeout})
 }
 

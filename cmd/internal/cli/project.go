@@ -141,7 +141,7 @@ func (a *app) project(cmd *cobra.Command, db *postgres.DB, where, address string
 	if err := a.printProjector(n, where, listener); err != nil {
 		return errors.Join(err, n.Close())
 	}
-	parts := []func() error{func() error { return a.followNodes(ctx, cmd, p, n) }}
+	parts := []func() error{func() error { return a.followNodes(ctx, cmd, p.run, n) }}
 	if listener != nil {
 		parts = append(parts, func() error { return serveHTTP(ctx, listener, newHealth(nil, nil, p).handler(), a.logger()) })
 	}
@@ -185,9 +185,9 @@ func (a *app) joinNode(ctx context.Context, cmd *cobra.Command) (*node.Node, err
 
 // followNodes works on a node, and when that has ended on the next one that
 // runs on the data directory, which has another address. It closes them.
-func (a *app) followNodes(ctx context.Context, cmd *cobra.Command, p *projector, n *node.Node) error {
+func (a *app) followNodes(ctx context.Context, cmd *cobra.Command, work nodeWork, n *node.Node) error {
 	for {
-		err := errors.Join(a.followNode(ctx, p, n), n.Close())
+		err := errors.Join(a.followNode(ctx, work, n), n.Close())
 		if ctx.Err() != nil || !errors.Is(err, errNodeGone) {
 			return err
 		}
@@ -199,9 +199,12 @@ func (a *app) followNodes(ctx context.Context, cmd *cobra.Command, p *projector,
 	}
 }
 
+// nodeWork is done on a node until its context ends.
+type nodeWork func(ctx context.Context, n nodeCampaigns) error
+
 // followNode works until the context ends or the node is gone. Servers that
 // were named come back at their address, and the connection with them.
-func (a *app) followNode(ctx context.Context, p *projector, n *node.Node) error {
+func (a *app) followNode(ctx context.Context, work nodeWork, n *node.Node) error {
 	ctx, leave := context.WithCancelCause(ctx)
 	var watcher sync.WaitGroup
 	defer watcher.Wait()
@@ -209,7 +212,7 @@ func (a *app) followNode(ctx context.Context, p *projector, n *node.Node) error 
 	if a.natsURL == "" {
 		watcher.Go(func() { watchNode(ctx, n.Conn(), leave) })
 	}
-	err := p.run(ctx, nodeCampaigns{a, n})
+	err := work(ctx, nodeCampaigns{a, n})
 	if cause := context.Cause(ctx); errors.Is(cause, errNodeGone) {
 		return cause // Whatever else failed then has failed for that reason.
 	}

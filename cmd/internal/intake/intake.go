@@ -154,6 +154,15 @@ func New(ctx context.Context, cfg Config) (*Intake, error) {
 // must not be changed.
 func (in *Intake) Register() *domain.Register { return in.register.current() }
 
+// Recent is the Register, read anew from the leader when it is older than a
+// second.
+func (in *Intake) Recent(ctx context.Context) (*domain.Register, error) {
+	if err := in.register.renew(ctx, in.cfg.Now()); err != nil {
+		return nil, err
+	}
+	return in.Register(), nil
+}
+
 // Submit decides a command and records what comes of it. The error is a
 // *domain.Refusal when the rules say no, *InvalidError when the command is
 // malformed, eventstore.ErrOutcomeUnknown when only a retry with the same

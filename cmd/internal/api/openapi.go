@@ -1,0 +1,220 @@
+package api
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"sakipaldies.lv/ledger/domain"
+)
+
+// operations are all that can be asked for.
+func (s *Server) operations() []operation {
+	const campaigns, campaign = prefix + "campaigns", prefix + "campaigns/{campaign}"
+	return []operation{
+		{id: "cast-vote", method: http.MethodPost, path: campaign + "/votes", body: true, answer: castVote},
+		{id: "list-votes", method: http.MethodGet, path: campaign + "/votes", answer: listVotes},
+		{id: "get-vote", method: http.MethodGet, path: campaign + "/votes/{sequence}", answer: getVote},
+		{id: "retract-vote", method: http.MethodDelete, path: campaign + "/votes/{sequence}", answer: retractVote},
+		{id: "list-campaigns", method: http.MethodGet, path: campaigns, answer: listCampaigns},
+		{id: "get-campaign", method: http.MethodGet, path: campaign, answer: getCampaign},
+		{id: "list-specialists", method: http.MethodGet, path: campaign + "/specialists", answer: s.search.listSpecialists},
+	}
+}
+
+// What the operations take beside a body, for their description.
+type (
+	inCampaign struct {
+		Campaign string `path:"campaign" doc:"Id of the campaign." example:"2018"`
+	}
+	keyed struct {
+		IdempotencyKey string `header:"Idempotency-Key" maxLength:"200" doc:"The channel's own id of the submission. Who repeats it with the same content gets the same answer, whatever became of the first try. Needed on a channel without identity, where it is the slip's id."`
+	}
+	ofVoter struct {
+		PaldiesVoter string `header:"Paldies-Voter" required:"true" doc:"The voter's id, as in a vote, percent-encoded UTF-8. On a channel without identity: the slip's id."`
+	}
+	numbered struct {
+		Sequence uint64 `path:"sequence" minimum:"1" doc:"A receipt number of this voter."`
+	}
+	paged struct {
+		Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"How many items the page has."`
+		After string `query:"after" doc:"The next of the page before."`
+	}
+)
+
+// described is an operation in OpenAPI: In and Out are what huma reads from.
+func described[In, Out any](api huma.API, o operation, status int, summary, description string, problems ...domain.Code) {
+	problems = append(problems, Malformed, Unauthorized, CampaignNotAllowed, TooManyRequests, Busy, Unavailable)
+	op := huma.Operation{OperationID: o.id, Method: o.method, Path: o.path, Summary: summary, Description: description,
+		DefaultStatus: status, Responses: problemResponses(api, problems), Security: []map[string][]string{{"credential": {}}}}
+	if o.body {
+		op.MaxBodyBytes = maxBodyBytes
+	}
+	huma.Register[In, Out](api, op, nil)
+}
+
+// problemResponses are the problems by their status.
+func problemResponses(api huma.API, codes []domain.Code) map[string]*huma.Response {
+	byStatus := make(map[string][]string)
+	for _, code := range codes {
+		status := strconv.Itoa(kinds[code].status)
+		byStatus[status] = append(byStatus[status], string(code))
+	}
+	schema := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")
+	responses := make(map[string]*huma.Response)
+	for status, codes := range byStatus {
+		slices.Sort(codes)
+		responses[status] = &huma.Response{Description: strings.Join(slices.Compact(codes), ", "),
+			Content: map[string]*huma.MediaType{"application/problem+json": {Schema: schema}}}
+	}
+	return responses
+}
+
+// paper is an adapter of huma that only writes down what it is told.
+type paper struct{}
+
+func (paper) Handle(*huma.Operation, func(huma.Context))   {}
+func (paper) ServeHTTP(http.ResponseWriter, *http.Request) {}
+
+// spec is the interface in OpenAPI 3.1.
+func spec(operations []operation) *huma.OpenAPI {
+	config := huma.Config{OpenAPI: &huma.OpenAPI{OpenAPI: "3.1.0",
+		Info: &huma.Info{Title: "Paldies intake", Version: "1", Description: "Votes, retractions and receipts. " +
+			"The channel of a request follows from its credential. Every problem has a stable code (RFC 9457); its title is in English or Latvian (Accept-Language). " +
+			"After 503 with the code outcome_unknown, and after no answer at all, the same request with the same Idempotency-Key tells what became of it."},
+		Components: &huma.Components{
+			Schemas:         huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+			SecuritySchemes: map[string]*huma.SecurityScheme{"credential": {Type: "http", Scheme: "bearer", Description: "Made by `paldies channel add`."}},
+		}}}
+	api := huma.NewAPI(config, paper{})
+	by := make(map[string]operation)
+	for _, o := range operations {
+		by[o.id] = o
+	}
+	describeVotes(api, by)
+	described[struct{}, struct{ Body CampaignList }](api, by["list-campaigns"], http.StatusOK, "Campaigns",
+		"The campaigns that this service takes votes for.")
+	described[inCampaign, struct{ Body Campaign }](api, by["get-campaign"], http.StatusOK, "A campaign and its rules", "",
+		UnknownCampaign, CampaignNotServed)
+	described[struct {
+		inCampaign
+		Q string `query:"q" maxLength:"200" doc:"Words that all must be in the name, the position, the place or the id; without diacritics and in any case." example:"cirule"`
+		paged
+	}, struct{ Body SpecialistList }](api, by["list-specialists"], http.StatusOK, "Specialists", "All, or those that are searched for, in the order of their names.",
+		UnknownCampaign, CampaignNotServed)
+	return api.OpenAPI()
+}
+
+func describeVotes(api huma.API, by map[string]operation) {
+	described[struct {
+		inCampaign
+		keyed
+		Body VoteRequest
+	}, struct {
+		Location string `header:"Location" doc:"Address of the receipt."`
+		Body     Receipt
+	}](api, by["cast-vote"], http.StatusCreated, "Cast a vote", "It is recorded durably before this is answered.",
+		domain.AlreadyVoted, domain.VoteLimitReached, domain.UnknownSpecialist, domain.WithdrawnSpecialist, domain.ClosedCampaign,
+		domain.TooEarly, domain.TooLate, domain.CastInFuture, domain.ChannelNotAccepted, domain.IdempotencyMismatch,
+		CastAtNotAccepted, UnknownCampaign, BodyTooLarge, UnsupportedMediaType, RequestTimeout, OutcomeUnknown, CampaignNotServed)
+	described[struct {
+		inCampaign
+		numbered
+		keyed
+		ofVoter
+	}, struct {
+		Location string `header:"Location" doc:"Address of the receipt."`
+		Body     Receipt
+	}](api, by["retract-vote"], http.StatusCreated, "Take a vote back", "The vote must be this voter's. The retraction is an event of its own, with a receipt of its own.",
+		domain.UnknownVote, domain.AlreadyRetracted, domain.ClosedCampaign, domain.TooEarly, domain.TooLate, domain.ChannelNotAccepted,
+		domain.IdempotencyMismatch, UnknownCampaign, OutcomeUnknown, CampaignNotServed)
+	described[struct {
+		inCampaign
+		numbered
+		ofVoter
+	}, struct{ Body ProvenVote }](api, by["get-vote"], http.StatusOK, "A receipt", "A vote or a retraction of this voter, with the proof that it is in the signed log.",
+		domain.UnknownVote, domain.ChannelNotAccepted, UnknownCampaign, CampaignNotServed)
+	described[struct {
+		inCampaign
+		paged
+		ofVoter
+	}, struct{ Body VoteList }](api, by["list-votes"], http.StatusOK, "A voter's own votes", "",
+		domain.ChannelNotAccepted, UnknownCampaign, CampaignNotServed)
+}
+
+//go:embed docs.html
+var docsText string
+
+// describe serves the description, as JSON and as a page that loads nothing.
+func (s *Server) describe() error {
+	api := spec(s.operations())
+	text, err := json.MarshalIndent(api, "", "  ")
+	if err != nil {
+		return fmt.Errorf("describe the interface: %w", err)
+	}
+	text = append(text, '\n')
+	docs, err := template.New("docs").Funcs(template.FuncMap{"schema": api.Components.Schemas.SchemaFromRef, "sorted": sortedPaths}).Parse(docsText)
+	if err != nil {
+		return fmt.Errorf("describe the interface: %w", err)
+	}
+	var page bytes.Buffer
+	if err := docs.Execute(&page, api); err != nil {
+		return fmt.Errorf("describe the interface: %w", err)
+	}
+	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/openapi+json")
+		_, _ = w.Write(text) // Who asked has gone; there is nobody to tell.
+	})
+	s.mux.HandleFunc("GET /docs", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		_, _ = w.Write(page.Bytes())
+	})
+	return nil
+}
+
+// pageOperation is an operation with what is to be read of its bodies.
+type pageOperation struct {
+	*huma.Operation
+	Takes, Gives *huma.Schema
+}
+
+// sortedPaths are the operations in the order of their addresses.
+func sortedPaths(api *huma.OpenAPI) []pageOperation {
+	var list []pageOperation
+	paths := make([]string, 0, len(api.Paths))
+	for path := range api.Paths {
+		paths = append(paths, path)
+	}
+	slices.Sort(paths)
+	resolve := func(content map[string]*huma.MediaType) *huma.Schema {
+		media := content["application/json"]
+		if media == nil {
+			return nil
+		}
+		return api.Components.Schemas.SchemaFromRef(media.Schema.Ref)
+	}
+	for _, path := range paths {
+		item := api.Paths[path]
+		for _, op := range []*huma.Operation{item.Post, item.Get, item.Delete} {
+			if op == nil {
+				continue
+			}
+			o := pageOperation{Operation: op, Gives: resolve(op.Responses[strconv.Itoa(op.DefaultStatus)].Content)}
+			if op.RequestBody != nil {
+				o.Takes = resolve(op.RequestBody.Content)
+			}
+			list = append(list, o)
+		}
+	}
+	return list
+}

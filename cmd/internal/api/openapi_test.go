@@ -1,0 +1,50 @@
+package api_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write what is compared")
+
+// TestOpenAPI: what programs were written against does not change unnoticed.
+// After a change that is meant: go test ./cmd/internal/api -run OpenAPI -update.
+func TestOpenAPI(t *testing.T) {
+	k := newWorld(t).worker()
+	got := k.do(request{path: "/openapi.json", channel: "-"})
+	file := filepath.Join("testdata", "openapi.json")
+	if *update {
+		check(t, os.MkdirAll("testdata", 0o755))
+		check(t, os.WriteFile(file, []byte(got.body), 0o644))
+	}
+	want, err := os.ReadFile(file)
+	check(t, err)
+	if got.body != string(want) {
+		t.Errorf("/openapi.json is not %s any more", file)
+	}
+	if !strings.Contains(got.body, `"openapi": "3.1.0"`) {
+		t.Error("it is not OpenAPI 3.1")
+	}
+}
+
+// TestDocs: the page tells of every operation and loads nothing.
+func TestDocs(t *testing.T) {
+	k := newWorld(t).worker()
+	page := k.do(request{path: "/docs", channel: "-"})
+	for _, want := range []string{"Cast a vote", "Take a vote back", "/api/v1/campaigns/{campaign}/specialists", "already_voted", "Idempotency-Key", "recorded_at"} {
+		if !strings.Contains(page.body, want) {
+			t.Errorf("the page does not tell of %s", want)
+		}
+	}
+	for _, loads := range []string{"<script", "<link", "<img", "<iframe", "@import", "url(", "http://", "https://", "//unpkg"} {
+		if strings.Contains(page.body, loads) {
+			t.Errorf("the page has %s", loads)
+		}
+	}
+	if csp := page.header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'none'") {
+		t.Errorf("the page may load: %q", csp)
+	}
+}

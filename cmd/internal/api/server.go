@@ -1,0 +1,297 @@
+// Package api is the HTTP interface of intake: what the web site, the app and
+// the desk for paper slips call.
+//
+//	request ─ credential ─ fair use ─ bounds ─ decode ─▶ intake.Submit ─▶ 201, or a problem with a stable code
+//
+// A server keeps nothing but caches; any number of them run side by side. It
+// speaks plain HTTP: TLS ends at the proxy in front of it.
+//
+// # Decisions
+//
+// OpenAPI is made by huma from the types that the handlers use, but the
+// requests do not pass through it. Its errors repeat what was sent, and so
+// voters' ids; they answer 500 to a body that breaks off; they are made by a
+// function that is global; and a body of 8192 bytes is one too long. The part
+// that is left, reading a handful of headers and one small JSON object
+// strictly, is shorter than the settings that would mend this.
+//
+// The voter of a request that has no body is in the header Paldies-Voter. In an
+// address it would be kept in the logs of every proxy.
+//
+// A retry with the same Idempotency-Key gets the same answer byte for byte, 201
+// included, so that nobody needs to know whether the first answer was lost.
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"sakipaldies.lv/ledger/cmd/internal/credential"
+	"sakipaldies.lv/ledger/cmd/internal/intake"
+	"sakipaldies.lv/ledger/domain"
+	"sakipaldies.lv/ledger/eventstore"
+)
+
+// Limits of a request. Those of its head, of the connections and of the time in
+// which a request must arrive are the HTTP server's.
+const (
+	// maxBodyBytes is the largest body, in bytes. The largest vote has a voter of
+	// 256 bytes, each of them written as six.
+	maxBodyBytes = 8 << 10
+	// maxInFlight is how many requests that have arrived are worked on at a time;
+	// who comes beyond that is answered at once with `busy`. What the ledger holds
+	// of them is bounded there.
+	maxInFlight = 4096
+	// requestTimeout is how long a request may take, in time, once its body is
+	// there. Electing a leader may take longer: then the outcome is unknown, and
+	// the client asks again.
+	requestTimeout = 8 * time.Second
+	// pageDefault and pageMax are how many items a page has.
+	pageDefault = 100
+	pageMax     = 1000
+	// maxSearchBytes is the longest text that is searched for, in bytes.
+	maxSearchBytes = 200
+)
+
+// prefix begins every address of the interface.
+const prefix = "/api/v1/"
+
+// Credentials tell who calls; *credential.Book is one. Check is called for each
+// request by many goroutines, and answers from memory.
+type Credentials interface {
+	Check(token string) (*credential.Credential, error)
+}
+
+// Campaigns is where the campaigns are; *intake.Campaigns is one. Both methods
+// may be called at any time, by many goroutines.
+type Campaigns interface {
+	List(ctx context.Context) ([]string, error)
+	// Get is the intake of a campaign: intake.ErrNoKey when its key is not
+	// here, eventstore.ErrNotFound when there is no such campaign.
+	Get(ctx context.Context, campaign string) (*intake.Intake, error)
+}
+
+// Prover makes proofs of events that are in a signed log.
+type Prover interface {
+	// Prove is a C2SP tlog-proof, or nil when the event is not in a log here yet.
+	Prove(ctx context.Context, campaign string, sequence uint64) ([]byte, error)
+}
+
+// Backend is what a server works on. It may be replaced by another one, when
+// the node behind it has been started anew.
+type Backend struct {
+	Credentials Credentials
+	Campaigns   Campaigns
+	Prover      Prover // nil: receipts have no proofs
+}
+
+// Server answers HTTP requests. It is safe for concurrent use.
+type Server struct {
+	backend  atomic.Pointer[Backend]
+	log      *slog.Logger
+	metrics  *Metrics
+	mux      *http.ServeMux
+	inFlight chan struct{} // holds a place for every request under way
+	search   searches
+}
+
+// NewServer is a server that answers `unavailable` until it is given a backend.
+// Every request is logged at level info: method, route, campaign, credential,
+// status, code and duration; never an address, a header or a body.
+func NewServer(log *slog.Logger, m *Metrics) (*Server, error) {
+	s := &Server{log: log, metrics: m, mux: http.NewServeMux(), inFlight: make(chan struct{}, maxInFlight)}
+	for _, o := range s.operations() {
+		s.mux.HandleFunc(o.method+" "+o.path, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, &o) })
+	}
+	s.mux.HandleFunc("/", s.unknown)
+	if err := s.describe(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Use replaces the backend; nil takes it away.
+func (s *Server) Use(b *Backend) { s.backend.Store(b) }
+
+// ServeHTTP implements http.Handler for everything below /api/v1/, and for
+// /openapi.json and /docs.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// operation is one thing that can be asked for.
+type operation struct {
+	id     string
+	method string
+	path   string // of http.ServeMux and of OpenAPI, which write it alike
+	body   bool   // it has one
+	answer func(*call) (reply, error)
+}
+
+// reply is an answer that is not a problem.
+type reply struct {
+	status   int
+	location string // of what was made
+	body     any
+}
+
+// call is one request on its way.
+type call struct {
+	*http.Request
+	operation  *operation
+	backend    *Backend
+	credential *credential.Credential
+	campaign   string // empty when the address names none
+	body       []byte
+}
+
+// serve answers one request and accounts for it.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, o *operation) {
+	begun := time.Now()
+	c := &call{Request: r, operation: o}
+	answer := s.answer(w, c)
+	answer.write(w, r)
+	s.account(c, answer, time.Since(begun))
+}
+
+// answer is what is to be answered, whatever happens.
+func (s *Server) answer(w http.ResponseWriter, c *call) (a answer) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("a request ended in a panic", "operation", c.operation.id, "panic", p, "stack", string(debug.Stack()))
+			a = problemOf(c, errInternal)
+		}
+	}()
+	if err := s.admit(c); err != nil {
+		return problemOf(c, err)
+	}
+	if c.operation.body {
+		if err := c.readBody(w); err != nil {
+			return problemOf(c, err)
+		}
+	}
+	select {
+	case s.inFlight <- struct{}{}:
+		defer func() { <-s.inFlight }()
+	default:
+		return problemOf(c, errBusy)
+	}
+	ctx, stop := context.WithTimeout(c.Context(), requestTimeout)
+	defer stop()
+	c.Request = c.WithContext(ctx)
+	re, err := c.operation.answer(c)
+	if err != nil {
+		return problemOf(c, err)
+	}
+	return answerOf(re)
+}
+
+// admit tells who calls, and whether they may.
+func (s *Server) admit(c *call) error {
+	if c.backend = s.backend.Load(); c.backend == nil {
+		return eventstore.ErrUnavailable
+	}
+	token, err := bearer(c.Header)
+	if err != nil {
+		return err
+	}
+	if c.credential, err = c.backend.Credentials.Check(token); err != nil {
+		return err
+	}
+	if ok, after := c.credential.Allow(); !ok {
+		return &tooManyError{after}
+	}
+	c.campaign = c.PathValue("campaign")
+	switch {
+	case c.campaign == "":
+		return nil
+	case domain.ValidateCampaignID(c.campaign) != nil:
+		c.campaign = "" // it is anything, and stays out of the log
+		return eventstore.ErrNotFound
+	case !c.credential.Covers(c.campaign):
+		return errOtherCampaign
+	}
+	return nil
+}
+
+// intake is the intake of the campaign that the address names.
+func (c *call) intake() (*intake.Intake, error) {
+	return c.backend.Campaigns.Get(c.Context(), c.campaign)
+}
+
+// account counts and logs an answer.
+func (s *Server) account(c *call, a answer, took time.Duration) {
+	s.metrics.answered(c.operation.id, a, took)
+	if !s.log.Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
+	attrs := []slog.Attr{slog.String("operation", c.operation.id), slog.Int("status", a.status), slog.Duration("took", took)}
+	if a.code != "" {
+		attrs = append(attrs, slog.String("code", string(a.code)))
+	}
+	if c.campaign != "" {
+		attrs = append(attrs, slog.String("campaign", c.campaign))
+	}
+	if c.credential != nil {
+		attrs = append(attrs, slog.String("credential", c.credential.ID), slog.String("channel", c.credential.Channel))
+	}
+	if a.cause != nil {
+		attrs = append(attrs, slog.String("error", pseudonyms.ReplaceAllString(a.cause.Error(), "(voter)")))
+	}
+	s.log.LogAttrs(context.Background(), a.level(), "request", attrs...)
+}
+
+// pseudonyms are in the subjects that errors of the ledger name.
+var pseudonyms = regexp.MustCompile(`[0-9a-f]{32}`)
+
+// unknown answers for addresses that are none, and for methods that an address
+// does not have.
+func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		other := *r
+		other.Method = method
+		if _, pattern := s.mux.Handler(&other); pattern != "/" {
+			allowed = append(allowed, method)
+		}
+	}
+	o := &operation{id: "unknown", answer: func(*call) (reply, error) { return reply{}, errNotFound }}
+	c := &call{Request: r, operation: o}
+	a := problemOf(c, errNotFound)
+	if len(allowed) > 0 {
+		a = problemOf(c, errMethod)
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+	}
+	a.write(w, r)
+	s.account(c, a, 0)
+}
+
+// Errors that only a request can have.
+var (
+	errInternal      = errors.New("internal error")
+	errBusy          = errors.New("too many requests are worked on")
+	errNotFound      = errors.New("no such address")
+	errMethod        = errors.New("the address does not have this method")
+	errOtherCampaign = errors.New("the credential is another campaign's")
+	errStatedTime    = errors.New("this channel may not state a time")
+	errNotJSON       = errors.New("not application/json")
+	errBodyTooLarge  = errors.New("the body is too large")
+	errBodyTimeout   = errors.New("the body takes too long")
+	errGone          = errors.New("the client has gone")
+)
+
+// malformedError says what is wrong with a request, in words that repeat
+// nothing of it.
+type malformedError struct{ detail string }
+
+func (e *malformedError) Error() string { return e.detail }
+
+// tooManyError says when the credential may be used again.
+type tooManyError struct{ after time.Duration }
+
+func (e *tooManyError) Error() string { return "too many requests with this credential" }

@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"sakipaldies.lv/ledger/cmd/internal/node"
+)
+
+func (a *app) intakeCommand() *cobra.Command {
+	var o intakeRole
+	cmd := &cobra.Command{
+		Use:   "intake",
+		Short: "Take votes over HTTP until it is stopped",
+		Long: "Take votes over HTTP until it is stopped, for all campaigns of a node or of NATS\n" +
+			"servers, those too that are opened later.\n\n" +
+			"Any number of processes may run side by side. None of them keeps anything, and any\n" +
+			"of them may die at any moment: what was answered is in the ledger. Channels need a\n" +
+			"credential (`paldies channel add`). The interface is described at /docs and, for\n" +
+			"programs, at /openapi.json. It speaks plain HTTP: put a proxy with TLS in front,\n" +
+			"and let it pass nothing but /api/.",
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&o.address, "http", defaultHTTP, "address for HTTP; port 0 takes a free one")
+	cmd.Flags().StringVar(&o.keys, "keys", "", "folder of the pseudonym keys, ID.key (default: keys in the data directory)")
+	cmd.Flags().StringVar(&o.logs, "logs", "", "folder of the campaigns' signed logs, for the proofs of receipts (default: log in the data directory)")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !cmd.Flags().Changed("log-level") {
+			a.logLevel = slog.LevelInfo // what it does is told by its log
+		}
+		err := a.intake(cmd, o)
+		if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
+			err = nil // Being asked to stop, even while it starts, is its normal end.
+		}
+		return err
+	}
+	return cmd
+}
+
+// intakeRole are the flags of intake.
+type intakeRole struct {
+	address string // for HTTP
+	keys    string
+	logs    string
+}
+
+// intake takes votes until it is asked to stop, then lets requests under way
+// end, lets the ledgers record what they accepted, and closes everything.
+func (a *app) intake(cmd *cobra.Command, o intakeRole) error {
+	h, err := a.newHTTPIntake(o.keys, o.logs)
+	if err != nil {
+		return err
+	}
+	listener, err := listenHTTP(cmd.Context(), o.address)
+	if err != nil {
+		return err
+	}
+	defer listener.Close() // The HTTP server has closed it, unless it never ran.
+	n, err := a.joinNode(cmd.Context(), cmd)
+	if err != nil {
+		return err
+	}
+	a.warnOfDurability(cmd.Context(), n)
+	if err := a.printLines([][2]string{
+		{"ledger", n.URL()},
+		{"http", fmt.Sprintf("http://%s%s, described at /docs; /livez, /readyz and /metrics", listener.Addr(), "/api/v1/")},
+		{"stop", fmt.Sprintf("Ctrl-C, or kill %d; what was answered is in the ledger", os.Getpid())},
+	}); err != nil {
+		return errors.Join(err, n.Close())
+	}
+	health := newHealth(nil, nil, nil)
+	health.intake = h
+	return a.outlive(cmd.Context(),
+		func(ctx context.Context) error { return serveHTTP(ctx, listener, health.handler(), a.logger()) },
+		func(ctx context.Context) error { return a.followNodes(ctx, cmd, h.run, n) })
+}
+
+// outlive runs serve, and backs it by what must not end before it has: the
+// context of back ends when serve has returned.
+func (a *app) outlive(ctx context.Context, serve, back func(context.Context) error) error {
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	backing, release := context.WithCancel(context.WithoutCancel(ctx))
+	defer release()
+	ended := make(chan error, 1)
+	go func() {
+		defer stop()
+		ended <- back(backing)
+	}()
+	err := serve(serving)
+	release()
+	if backed := <-ended; !errors.Is(backed, context.Canceled) {
+		err = errors.Join(err, backed)
+	}
+	return err
+}
+
+// warnOfDurability says what is wrong with how the servers keep events: the
+// answers to voters promise more than an operator may have set up.
+func (a *app) warnOfDurability(ctx context.Context, n *node.Node) {
+	findings, err := n.Durability(ctx)
+	if err != nil {
+		a.logger().Warn("it cannot be seen how the servers keep events", "error", err)
+	}
+	for _, f := range findings {
+		if f.Status == node.Warning {
+			a.logger().Warn(f.Detail, "remedy", f.Remedy)
+		}
+	}
+}
