@@ -41,8 +41,9 @@ func (a *app) devCommand() *cobra.Command {
 		Short: "Run a node on the data directory until it is stopped",
 		Long: "Run a node on the data directory until it is stopped: an embedded NATS server on\n" +
 			"the loopback interface, a read model of every campaign in memory, the signed Merkle\n" +
-			"log of every campaign, and /livez, /readyz, /metrics and /log/ID/ over HTTP. Other\n" +
-			"commands on the same data directory use it by themselves.\n\n" +
+			"log of every campaign, and over HTTP the taking of votes (/docs describes it), /livez,\n" +
+			"/readyz, /metrics and /log/ID/. Other commands on the same data directory use it by\n" +
+			"themselves.\n\n" +
 			"With --database-url or --database local it keeps the read model in Postgres up to\n" +
 			"date too, tables included.",
 		Args: cobra.NoArgs,
@@ -220,7 +221,7 @@ func (a *app) printBanner(ctx context.Context, n *node.Node, o devOptions, datab
 	lines := [][2]string{
 		{"data", n.DataDir()},
 		{"nats", fmt.Sprintf("%s (embedded nats-server %s, for this user's commands)", n.URL(), n.Conn().ConnectedServerVersion())},
-		{"http", fmt.Sprintf("http://%s/api/v1/, described at /docs; /livez, /readyz, /metrics, /log/ID/checkpoint", http)},
+		{"http", fmt.Sprintf("http://%s/livez, /readyz, /metrics, /log/ID/checkpoint, /docs and /api/v1/", http)},
 		devTokensLine(n.DataDir()),
 		{"campaigns", nameCampaigns(ids)},
 	}

@@ -68,7 +68,7 @@ func (a *app) intake(cmd *cobra.Command, o intakeRole) error {
 	a.warnOfDurability(cmd.Context(), n)
 	if err := a.printLines([][2]string{
 		{"ledger", n.URL()},
-		{"http", fmt.Sprintf("http://%s%s, described at /docs; /livez, /readyz and /metrics", listener.Addr(), "/api/v1/")},
+		{"http", fmt.Sprintf("http://%s/livez, /readyz, /metrics, /docs and /api/v1/", listener.Addr())},
 		{"stop", fmt.Sprintf("Ctrl-C, or kill %d; what was answered is in the ledger", os.Getpid())},
 	}); err != nil {
 		return errors.Join(err, n.Close())
