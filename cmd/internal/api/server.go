@@ -120,8 +120,10 @@ func NewServer(log *slog.Logger, m *Metrics) (*Server, error) {
 // Use replaces the backend; nil takes it away.
 func (s *Server) Use(b *Backend) { s.backend.Store(b) }
 
-// ServeHTTP implements http.Handler for everything below /api/v1/, and for
-// /openapi.json and /docs.
+// Paths are what a Server answers for, as patterns of http.ServeMux.
+var Paths = []string{"/api/", "/openapi.json", "/docs"}
+
+// ServeHTTP implements http.Handler for Paths.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // operation is one thing that can be asked for.

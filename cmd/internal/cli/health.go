@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/netutil"
 
+	"sakipaldies.lv/ledger/cmd/internal/api"
 	"sakipaldies.lv/ledger/cmd/internal/node"
 	"sakipaldies.lv/ledger/projections"
 )
@@ -85,7 +86,9 @@ func (h *health) handler() http.Handler {
 		mux.HandleFunc("/log/{campaign}/{path...}", h.logs.serve)
 	}
 	if h.intake != nil {
-		mux.Handle("/", h.intake.server)
+		for _, path := range api.Paths {
+			mux.Handle(path, h.intake.server)
+		}
 	}
 	return mux
 }
