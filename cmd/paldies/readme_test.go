@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,7 +13,7 @@ import (
 )
 
 // variable is what differs between two runs of the same command.
-var variable = regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)`)
+var variable = regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
 // readmeBlocks are the console blocks of the README, line by line.
 func readmeBlocks(t *testing.T) [][]string {
@@ -31,7 +32,7 @@ func readmeBlocks(t *testing.T) [][]string {
 }
 
 func normalise(line string) string {
-	return strings.TrimRight(variable.ReplaceAllString(line, "TIME"), " ")
+	return strings.TrimRight(variable.ReplaceAllString(line, "(VARIABLE)"), " ")
 }
 
 // TestREADMEDemo runs the README's first command and wants every line that the
@@ -64,7 +65,8 @@ func TestREADMEDemo(t *testing.T) {
 // TestREADMECommands runs the commands of the sections "Using it", "Check it
 // yourself" and "Postgres read model" on a set of ballots.
 func TestREADMECommands(t *testing.T) {
-	set, databaseURL, blocks := generateBallots(t)[1], pgtest.NewDatabase(t), readmeBlocks(t)[2:5]
+	set, databaseURL, all := generateBallots(t)[1], pgtest.NewDatabase(t), readmeBlocks(t)
+	blocks := slices.Concat(all[2:3], all[4:6]) // the fourth is TestREADMEOverHTTP's
 	t.Chdir(t.TempDir())
 	data := "paldies-data"
 	ran := 0
@@ -99,6 +101,65 @@ func TestREADMECommands(t *testing.T) {
 	}
 	if ran != 15 {
 		t.Errorf("%d commands found in the README", ran)
+	}
+}
+
+// TestREADMEOverHTTP runs the lines of the section "Votes over HTTP" as they
+// stand there, but for the port, and wants the answers that it shows.
+func TestREADMEOverHTTP(t *testing.T) {
+	needCurl(t)
+	block := readmeBlocks(t)[3]
+	if block[0] != "$ bin/paldies dev &" {
+		t.Fatalf("the section begins with %q", block[0])
+	}
+	dir := t.TempDir()
+	node := startDaemon(t, filepath.Join(dir, "paldies-data"), "dev", "--http", "127.0.0.1:0")
+	address, _, _ := strings.Cut(strings.TrimPrefix(node.banner["http"], "http://"), "/")
+	program := "#!/bin/sh\nexport " + runMain + "=1\nexec '" + os.Args[0] + "' \"$@\"\n"
+	check(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))
+	check(t, os.WriteFile(filepath.Join(dir, "bin", "paldies"), []byte(program), 0o755))
+	var script strings.Builder
+	var want []string
+	for _, line := range block[1:] {
+		if command, ok := strings.CutPrefix(line, "$ "); ok {
+			if strings.HasPrefix(command, "bin/paldies ") {
+				command += " > /dev/null" // what the README leaves out
+			}
+			script.WriteString(strings.ReplaceAll(command, "127.0.0.1:8080", address) + "\n")
+		} else {
+			want = append(want, normalise(line))
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", "-e")
+	cmd.Dir, cmd.Stdin = dir, strings.NewReader(script.String())
+	var errOut strings.Builder
+	cmd.Stderr = &errOut
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s%s", err, out, errOut.String())
+	}
+	got := strings.Split(strings.TrimSpace(string(out)), "\n")
+	for i := range got {
+		got[i] = normalise(got[i])
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the answers are\n%s\nthe README shows\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	node.stop(t)
+}
+
+// needCurl wants curl on this machine, and installs it where that is possible.
+func needCurl(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("curl"); err == nil {
+		return
+	}
+	const remedy = "the README shows curl: install it (Debian and Ubuntu: apt-get install curl; macOS has it)"
+	if os.Geteuid() != 0 {
+		t.Fatal(remedy)
+	}
+	if out, err := exec.CommandContext(t.Context(), "sh", "-c", "apt-get update && apt-get install --yes curl").CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", remedy, err, out)
 	}
 }
 
