@@ -11,6 +11,7 @@ import (
 	"sakipaldies.lv/ledger/cmd/internal/credential"
 	"sakipaldies.lv/ledger/cmd/internal/intake"
 	"sakipaldies.lv/ledger/cmd/internal/keyring"
+	"sakipaldies.lv/ledger/cmd/internal/load"
 	"sakipaldies.lv/ledger/cmd/internal/node"
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore"
@@ -56,7 +57,7 @@ var unavailable = []error{
 	node.ErrInUse, node.ErrDataDir, node.ErrUnavailable, node.ErrCredentials, node.ErrUnsuitable, node.ErrStorageFull,
 	eventstore.ErrUnavailable, eventstore.ErrOutcomeUnknown, eventstore.ErrBusy, intake.ErrContention, errHTTPAddress,
 	postgres.ErrUnavailable, postgres.ErrRefused, errNodeGone, transparency.ErrFenced, transparency.ErrNotSealed,
-	credential.ErrUnavailable,
+	credential.ErrUnavailable, load.ErrUnavailable,
 }
 
 // mismatches are what a verification finds, and what halts a signer.

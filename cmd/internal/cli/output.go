@@ -108,7 +108,8 @@ func columnConfigs(l listing) []table.ColumnConfig {
 	for i, name := range l.columns {
 		c := table.ColumnConfig{Number: i + 1}
 		switch name {
-		case "rank", "votes", "voters", "sequence", "events", "specialists", "position", "last", "lag":
+		case "rank", "votes", "voters", "sequence", "events", "specialists", "position", "last", "lag",
+			"requests", "p50", "p90", "p99", "p99.9", "max":
 			c.Align, c.AlignHeader = text.AlignRight, text.AlignRight
 		case "id", "specialist_id", "voter":
 		default:
