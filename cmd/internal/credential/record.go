@@ -21,14 +21,14 @@ var ErrCorrupt = errors.New("the stored credential cannot be read")
 // record is a credential as it is stored. Members that this program does not
 // know are an error and refuse the credential: one of them may limit it.
 type record struct {
-	Channel  string    `json:"channel"`
-	Campaign string    `json:"campaign,omitzero"`
-	Note     string    `json:"note,omitzero"`
-	Rate     float64   `json:"rate,omitzero"`
-	Burst    int       `json:"burst,omitzero"`
-	Created  time.Time `json:"created"`
-	Revoked  time.Time `json:"revoked,omitzero"`
-	Hash     string    `json:"secret_sha256"` // hexadecimal
+	Channel  string     `json:"channel"`
+	Campaign string     `json:"campaign,omitzero"`
+	Note     string     `json:"note,omitzero"`
+	Rate     float64    `json:"rate,omitzero"`
+	Burst    int        `json:"burst,omitzero"`
+	Created  time.Time  `json:"created"`
+	Revoked  *time.Time `json:"revoked,omitzero"` // nil: it is in force
+	Hash     string     `json:"secret_sha256"`    // hexadecimal
 }
 
 // stored is a credential with what its token is checked by.
@@ -40,10 +40,12 @@ type stored struct {
 
 // encodeRecord is the value of a credential in the bucket.
 func encodeRecord(c *Credential, h hash) ([]byte, error) {
-	value, err := json.Marshal(record{
-		Channel: c.Channel, Campaign: c.Campaign, Note: c.Note, Rate: c.Rate, Burst: c.Burst,
-		Created: c.Created, Revoked: c.Revoked, Hash: hex.EncodeToString(h[:]),
-	})
+	r := record{Channel: c.Channel, Campaign: c.Campaign, Note: c.Note, Rate: c.Rate, Burst: c.Burst,
+		Created: c.Created, Hash: hex.EncodeToString(h[:])}
+	if !c.Revoked.IsZero() {
+		r.Revoked = &c.Revoked
+	}
+	value, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +78,7 @@ func decode(id string, value []byte) (*stored, error) {
 	}
 	s := &stored{text: string(value), credential: &Credential{
 		ID: id, Channel: r.Channel, Campaign: r.Campaign, Note: r.Note, Rate: r.Rate, Burst: r.Burst,
-		Created: domain.Timestamp(r.Created), Revoked: r.Revoked,
+		Created: domain.Timestamp(r.Created),
 	}}
 	if len(r.Hash) != hex.EncodedLen(len(s.hash)) {
 		return nil, fmt.Errorf("secret_sha256 has %d characters instead of %d", len(r.Hash), hex.EncodedLen(len(s.hash)))
@@ -84,11 +86,13 @@ func decode(id string, value []byte) (*stored, error) {
 	if _, err := hex.Decode(s.hash[:], []byte(r.Hash)); err != nil {
 		return nil, errors.New("secret_sha256 is not hexadecimal")
 	}
-	if r.Created.IsZero() {
+	if s.credential.Created.IsZero() {
 		return nil, errors.New("it was never created")
 	}
-	if !r.Revoked.IsZero() {
-		s.credential.Revoked = domain.Timestamp(r.Revoked)
+	if r.Revoked != nil {
+		if s.credential.Revoked = domain.Timestamp(*r.Revoked); s.credential.Revoked.IsZero() {
+			return nil, errors.New("it was revoked at no time") // and must not come back into force
+		}
 	}
 	return s, s.credential.Validate()
 }

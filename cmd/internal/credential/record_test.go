@@ -66,6 +66,7 @@ func TestStrictRecord(t *testing.T) {
 		"no time of creation": strings.Replace(text, `"created":"2018-03-01T08:00:00Z",`, "", 1),
 		"more after it":       text + "{}",
 		"another case":        strings.Replace(text, `"channel"`, `"Channel"`, 1),
+		"revoked at no time":  strings.Replace(text, "{", `{"revoked":"0001-01-01T00:00:00.0001Z",`, 1),
 		"a negative rate":     strings.Replace(text, "{", `{"rate":-1,`, 1),
 	} {
 		if _, err := decodeRecord("9bq1ytaygr", []byte(wrong)); !errors.Is(err, ErrCorrupt) || wrong == text {
