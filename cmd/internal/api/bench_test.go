@@ -45,10 +45,10 @@ var (
 func BenchmarkVotes(b *testing.B) {
 	n := newBenchNode(b)
 	handlers := map[string]http.Handler{"votes": n.api, "decode": decodeOnly(b), "postgres": postgresTable(b)}
-	rates := make(map[string][]float64)
+	rates, round := make(map[string][]float64), max(1, b.N / *benchRounds)
 	for range *benchRounds {
 		for _, name := range []string{"decode", "votes", "postgres"} {
-			r := n.load(b, handlers[name], load.Config{Votes: b.N / *benchRounds, Clients: *benchClients, SkipCheck: true})
+			r := n.load(b, handlers[name], load.Config{Votes: round, Clients: *benchClients, SkipCheck: true})
 			rates[name] = append(rates[name], r.AcceptedPerSecond)
 		}
 	}
@@ -57,7 +57,7 @@ func BenchmarkVotes(b *testing.B) {
 	b.ReportMetric(votes, "votes/s")
 	b.ReportMetric(votes/median(rates["decode"]), "of-decode")
 	b.ReportMetric(votes/median(rates["postgres"]), "x-postgres")
-	half := n.load(b, n.api, load.Config{Rate: votes / 2, Duration: 5 * time.Second, WarmUp: time.Second, Clients: 4 * *benchClients})
+	half := n.load(b, n.api, load.Config{Rate: votes / 2, Votes: round, Clients: 4 * *benchClients})
 	b.ReportMetric(half.Latency.All.P99, "p99-ms-at-half")
 	b.ReportMetric(half.Latency.All.P50, "p50-ms-at-half")
 }
