@@ -154,33 +154,24 @@ type comparison struct {
 
 // compare holds the votes of a voter, as the ledger has them, against what was
 // answered. Every vote of the ledger is claimed by at most one expectation; who
-// claims by sequence comes before who claims by less.
+// knows it exactly comes before who knows less of it.
 func compare(expected []expectation, list []recorded) comparison {
 	var c comparison
-	claimed := make([]bool, len(list))
-	claim := func(fits func(recorded) bool) (recorded, bool) {
-		for i, v := range list {
-			if !claimed[i] && fits(v) {
-				claimed[i] = true
-				return v, true
-			}
-		}
-		return recorded{}, false
-	}
+	l := ledgerVotes{list: list, claimed: make([]bool, len(list))}
 	var open []expectation // acknowledged, and not in the ledger as they were
 	for _, e := range expected {
 		if e.state != acknowledged {
 			continue
 		}
 		c.acknowledged++
-		if _, ok := claim(e.exactly); !ok {
+		if _, ok := l.claim(e.exactly); !ok {
 			open = append(open, e)
 		}
 	}
 	for _, e := range open {
-		v, ok := claim(func(v recorded) bool { return v.Sequence == e.sequence || v.EventID == e.eventID })
+		v, ok := l.claim(func(v recorded) bool { return v.Sequence == e.sequence || v.EventID == e.eventID })
 		if !ok {
-			v, ok = claim(func(v recorded) bool { return v.Specialist == e.specialist })
+			v, ok = l.claim(func(v recorded) bool { return v.Specialist == e.specialist })
 		}
 		if !ok {
 			c.add(Missing, e, "it was acknowledged and is not in the ledger")
@@ -193,14 +184,31 @@ func compare(expected []expectation, list []recorded) comparison {
 		if e.state != unknown {
 			continue
 		}
-		if _, ok := claim(func(v recorded) bool { return v.Specialist == e.specialist && v.Status == active }); ok {
+		if _, ok := l.claim(func(v recorded) bool { return v.Specialist == e.specialist && v.Status == active }); ok {
 			c.resolved++
 		} else {
 			c.unknown++
 		}
 	}
-	c.rest(expected, list, claimed)
+	c.rest(expected, l)
 	return c
+}
+
+// ledgerVotes are the votes of a voter, and which of them are explained.
+type ledgerVotes struct {
+	list    []recorded
+	claimed []bool
+}
+
+// claim finds a vote that nobody claims yet.
+func (l ledgerVotes) claim(fits func(recorded) bool) (recorded, bool) {
+	for i, v := range l.list {
+		if !l.claimed[i] && fits(v) {
+			l.claimed[i] = true
+			return v, true
+		}
+	}
+	return recorded{}, false
 }
 
 // exactly says whether a vote of the ledger is the one that was acknowledged.
@@ -209,9 +217,9 @@ func (e expectation) exactly(v recorded) bool {
 }
 
 // rest accuses what nobody claims.
-func (c *comparison) rest(expected []expectation, list []recorded, claimed []bool) {
-	for i, v := range list {
-		if claimed[i] {
+func (c *comparison) rest(expected []expectation, l ledgerVotes) {
+	for i, v := range l.list {
+		if l.claimed[i] {
 			continue
 		}
 		kind, detail := Surplus, "it is in the ledger and was never acknowledged"

@@ -121,13 +121,19 @@ type call struct {
 type answer struct {
 	status int // 0: all attempts are used up
 	body   []byte
-	unsure bool // an attempt may have been recorded without telling
+	unsure bool  // an attempt may have been recorded without telling
+	why    error // the last attempt failed, when all are used up
 }
 
 var (
-	contentType  = []string{"application/json"}
-	agentHeader  = []string{userAgent}
+	contentType = []string{"application/json"}
+	agentHeader = []string{userAgent}
+
 	errTooLong   = errors.New("the answer is too long")
+	errThrottled = errors.New("too many requests (429)")
+	errBusy      = errors.New("it answers that it is busy or unavailable (502, 503, 504)")
+
+	// rejectStatus are statuses that no request of a run will get over.
 	rejectStatus = map[int]string{
 		http.StatusUnauthorized: "the token is not accepted",
 		http.StatusForbidden:    "the token may not do this",
@@ -139,6 +145,7 @@ var (
 // The error is the context's or ErrRejected.
 func (c *client) do(ctx context.Context, q call) (answer, error) {
 	var unsure bool
+	var why error
 	for attempt := range c.api.attempts {
 		status, retryAfter, err := c.attempt(ctx, q)
 		switch {
@@ -146,16 +153,17 @@ func (c *client) do(ctx context.Context, q call) (answer, error) {
 			return answer{}, context.Cause(ctx)
 		case err != nil:
 			c.api.resent.noAnswer.Add(1)
-			unsure = true
+			unsure, why = true, err
 		case status == http.StatusTooManyRequests:
 			c.api.resent.throttled.Add(1)
+			why = errThrottled
 		case status == http.StatusServiceUnavailable, status == http.StatusBadGateway, status == http.StatusGatewayTimeout:
 			c.api.resent.busy.Add(1)
-			unsure = true
+			unsure, why = true, errBusy
 		case rejectStatus[status] != "":
 			return answer{}, rejected("%s %s is answered with %d: %s; %s", q.method, q.url.Path, status, rejectStatus[status], excerpt(c.buffer.Bytes()))
 		default:
-			return answer{status, c.buffer.Bytes(), unsure}, nil
+			return answer{status: status, body: c.buffer.Bytes(), unsure: unsure}, nil
 		}
 		if attempt+1 < c.api.attempts {
 			if err := sleep(ctx, pause(attempt, retryAfter)); err != nil {
@@ -163,7 +171,7 @@ func (c *client) do(ctx context.Context, q call) (answer, error) {
 			}
 		}
 	}
-	return answer{unsure: unsure}, nil
+	return answer{unsure: unsure, why: why}, nil
 }
 
 // attempt sends a call once and reads the whole answer into the buffer. What a
@@ -235,5 +243,5 @@ func excerpt(body []byte) string {
 	if len(body) > maxExcerptBytes {
 		return strconv.QuoteToGraphic(string(body[:maxExcerptBytes])) + "…"
 	}
-	return strings.TrimSpace(strconv.QuoteToGraphic(string(body)))
+	return strconv.QuoteToGraphic(strings.TrimSpace(string(body)))
 }

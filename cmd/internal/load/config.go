@@ -27,11 +27,14 @@ const (
 	maxAttemptsMost = 1000
 	// maxCampaignBytes bounds the campaign's id, which is part of the path.
 	maxCampaignBytes = 256
+)
 
-	defaultClients  = 64
-	defaultVoters   = 1_000_000
-	defaultAttempts = 12
-	defaultTimeout  = 30 * time.Second
+// What zero means in a Config.
+const (
+	DefaultClients  = 64
+	DefaultVoters   = 1_000_000
+	DefaultAttempts = 12
+	DefaultTimeout  = 30 * time.Second
 )
 
 // Config is what a run does. Zero means the default where one is named.
@@ -40,7 +43,7 @@ type Config struct {
 	Campaign string
 	Token    string // of the channel; empty sends none
 
-	Clients     int     // how many requests are out at once; 0: 64
+	Clients     int     // how many requests are out at once; 0: DefaultClients
 	Rate        float64 // requests per second of an open loop; 0: closed loop
 	Poisson     bool    // arrivals of the open loop are random, not even
 	Connections int     // kept open, and never more; 0: one a client
@@ -49,16 +52,16 @@ type Config struct {
 	Duration time.Duration // of what is measured; 0: until Votes are sent
 	Votes    int           // new votes that are measured; 0: until Duration ends
 
-	Voters      int      // how many different voters there are; 0: 1,000,000
+	Voters      int      // how many different voters there are; 0: DefaultVoters
 	Specialists []string // their ids; empty: the API is asked
 	Repeats     float64  // share of requests with an earlier vote and a new key
 	Retries     float64  // share of requests that were sent before
 	Seed        uint64   // what is sent follows from it; 0: one is drawn
 	Run         string   // names the voters; empty: drawn, never from the seed
 
-	Attempts  int           // how often one request is sent at most; 0: 12
-	Timeout   time.Duration // of one attempt; 0: 30 s
-	SkipCheck bool          // believe the answers: bodies of 201 are not read, nor the ledger
+	Attempts  int           // how often one request is sent at most; 0: DefaultAttempts
+	Timeout   time.Duration // of one attempt; 0: DefaultTimeout
+	SkipCheck bool          // believe the answers: neither receipts nor the ledger are looked into
 
 	// Transport is used instead of the tuned one, which is then the
 	// caller's to close.
@@ -132,11 +135,11 @@ func (c Config) validateVotes() error {
 }
 
 func (c Config) withDefaults() Config {
-	c.Clients = cmp.Or(c.Clients, defaultClients)
+	c.Clients = cmp.Or(c.Clients, DefaultClients)
 	c.Connections = cmp.Or(c.Connections, c.Clients)
-	c.Voters = cmp.Or(c.Voters, defaultVoters)
-	c.Attempts = cmp.Or(c.Attempts, defaultAttempts)
-	c.Timeout = cmp.Or(c.Timeout, defaultTimeout)
+	c.Voters = cmp.Or(c.Voters, DefaultVoters)
+	c.Attempts = cmp.Or(c.Attempts, DefaultAttempts)
+	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
 	c.Run = cmp.Or(c.Run, newRunID())
 	for c.Seed == 0 {
 		c.Seed = rand.Uint64()

@@ -285,7 +285,7 @@ func TestRules(t *testing.T) {
 func TestOpenLoopStall(t *testing.T) {
 	stalled := func(t *testing.T, change func(*load.Config)) load.Report {
 		f := newFakeAPI()
-		f.pause = 5 * time.Millisecond
+		f.pause = 20 * time.Millisecond
 		begin := time.Now()
 		handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if at := time.Since(begin); at >= 4*time.Second && at < 6*time.Second {
@@ -294,7 +294,7 @@ func TestOpenLoopStall(t *testing.T) {
 			f.handler().ServeHTTP(w, r)
 		})
 		c := config(t, handler)
-		c.Votes, c.Duration, c.Voters, c.Clients = 0, 10*time.Second, 100_000, 4
+		c.Votes, c.Duration, c.Voters, c.Clients = 0, 10*time.Second, 100_000, 8
 		c.SkipCheck = true
 		change(&c)
 		return run(t, c)
@@ -304,7 +304,7 @@ func TestOpenLoopStall(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := stalled(t, func(c *load.Config) { c.Rate, c.Poisson = 100, poisson })
 				l := r.Latency
-				if l.All.P99 < 1500 || l.All.P90 < 700 || l.All.P50 > 6 || l.All.Max > 2500 {
+				if l.All.P99 < 1500 || l.All.P90 < 700 || l.All.P50 > 21 || l.All.Max > 2500 {
 					t.Errorf("%+v", l.All)
 				}
 				if l.SendDelay.P99 < 1500 {
@@ -318,7 +318,7 @@ func TestOpenLoopStall(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		r := stalled(t, func(c *load.Config) {})
-		if r.Latency.All.P99 > 6 || r.Latency.All.Max < 1900 {
+		if r.Latency.All.P99 > 21 || r.Latency.All.Max < 1900 {
 			t.Errorf("closed loop: %+v", r.Latency.All)
 		}
 	})
@@ -330,9 +330,9 @@ func TestWarmUp(t *testing.T) {
 		f := newFakeAPI()
 		begin := time.Now()
 		handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			pause := 2 * time.Millisecond
+			pause := 10 * time.Millisecond
 			if time.Since(begin) < time.Second {
-				pause = 100 * time.Millisecond
+				pause = 200 * time.Millisecond
 			}
 			time.Sleep(pause)
 			f.handler().ServeHTTP(w, r)
@@ -341,10 +341,10 @@ func TestWarmUp(t *testing.T) {
 		c.Votes, c.WarmUp, c.Duration, c.Voters = 0, 2*time.Second, time.Second, 10_000
 		r := run(t, c)
 		honest(t, r)
-		if r.Latency.All.Max > 3 || r.Counts.Votes >= f.recorded() || r.Check.Votes != f.recorded() {
+		if r.Latency.All.Max > 11 || r.Counts.Votes >= f.recorded() || r.Check.Votes != f.recorded() {
 			t.Errorf("%+v; %d votes measured, %d checked, %d recorded", r.Latency.All, r.Counts.Votes, r.Check.Votes, f.recorded())
 		}
-		if r.RequestsPerSecond < 3900 || r.RequestsPerSecond > 4000 { // 8 clients, 2 ms
+		if r.RequestsPerSecond < 780 || r.RequestsPerSecond > 800 { // 8 clients, 10 ms
 			t.Errorf("%f requests/s", r.RequestsPerSecond)
 		}
 	})

@@ -103,8 +103,8 @@ func (p *plan) body(vote uint32) []byte {
 
 // key is the idempotency key of a request. A repeat has one of its own.
 func (p *plan) key(q request) string {
-	key := make([]byte, 0, len(p.run)+len("-r")+2*20)
-	key = append(append(key, p.run...), '-')
+	var space [64]byte // on the stack; a longer key moves
+	key := append(append(space[:0], p.run...), '-')
 	key = strconv.AppendUint(key, uint64(q.vote), 10)
 	if q.kind == repeat {
 		key = strconv.AppendUint(append(key, "-r"...), q.number, 10)

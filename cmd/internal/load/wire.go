@@ -107,7 +107,7 @@ func (c *client) get(ctx context.Context, u *url.URL, voter string, into any) er
 	case err != nil:
 		return err
 	case a.status == 0:
-		return fmt.Errorf("%w: GET %s, %d attempts", ErrUnavailable, u.Path, c.api.attempts)
+		return fmt.Errorf("%w: GET %s, %d attempts: %w", ErrUnavailable, u.Path, c.api.attempts, a.why)
 	case a.status != http.StatusOK:
 		return fmt.Errorf("%w: GET %s: status %d: %s", errMalformed, u.Path, a.status, excerpt(a.body))
 	}

@@ -256,7 +256,7 @@ func (w testWriter) Write(b []byte) (int, error) {
 }
 
 // parameters are those of a small run with a new seed, which is printed.
-func parameters(t *testing.T) load.Config {
+func parameters(t testing.TB) load.Config {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	return load.Config{
@@ -266,7 +266,7 @@ func parameters(t *testing.T) load.Config {
 }
 
 // onSockets serves a handler on a real address.
-func onSockets(t *testing.T, handler http.Handler) load.Config {
+func onSockets(t testing.TB, handler http.Handler) load.Config {
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	c := parameters(t)
@@ -274,7 +274,7 @@ func onSockets(t *testing.T, handler http.Handler) load.Config {
 	return c
 }
 
-func run(t *testing.T, c load.Config) load.Report {
+func run(t testing.TB, c load.Config) load.Report {
 	t.Helper()
 	r, err := load.Run(t.Context(), c)
 	if err != nil {
