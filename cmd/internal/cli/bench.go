@@ -55,8 +55,8 @@ func (a *app) benchIntakeCommand() *cobra.Command {
 		if err := benchTarget(cmd, &c); err != nil {
 			return err
 		}
-		if c.Votes == 0 || cmd.Flags().Changed("duration") {
-			c.Duration = cmp.Or(c.Duration, benchDuration)
+		if c.Votes == 0 && !cmd.Flags().Changed("duration") {
+			c.Duration = benchDuration
 		}
 		if err := c.Validate(); err != nil {
 			return usagef("%v; see `%s --help`", err, cmd.CommandPath())
