@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -29,11 +30,13 @@ func (a *app) benchCommand() *cobra.Command {
 func (a *app) benchIntakeCommand() *cobra.Command {
 	var c load.Config
 	cmd := &cobra.Command{
-		Use:   "intake --url URL --campaign ID",
+		Use:   "intake [--url URL --campaign ID]",
 		Short: "Send made-up votes to the HTTP intake, and check that each is in the ledger once",
 		Long: "Send votes of made-up voters (bench:…) to the HTTP intake, measure the answers, and\n" +
-			"check at the end that every acknowledged vote is in the ledger exactly once. The\n" +
-			"votes stay in the ledger: use a campaign of their own.\n\n" +
+			"check at the end that every acknowledged vote is in the ledger exactly once. With\n" +
+			"--url the votes stay in the ledger: use a campaign of their own. Without it the bench\n" +
+			"runs an intake and its ledger itself, in a temporary folder (TMPDIR says on which\n" +
+			"disk) that it removes at the end.\n\n" +
 			"Without --rate each of --clients sends its next vote when it has its answer (closed\n" +
 			"loop). With --rate requests are due at planned times, whatever the server does (open\n" +
 			"loop); latency counts from the planned time, so that a server that stalls cannot hide\n" +
@@ -50,7 +53,6 @@ func (a *app) benchIntakeCommand() *cobra.Command {
 	}
 	loadFlags(cmd, &c)
 	format := formatFlag(cmd, asTable, asJSON)
-	required(cmd, "campaign")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := benchTarget(cmd, &c); err != nil {
 			return err
@@ -62,16 +64,22 @@ func (a *app) benchIntakeCommand() *cobra.Command {
 			return usagef("%v; see `%s --help`", err, cmd.CommandPath())
 		}
 		c.Progress = a.progress
-		return a.benchIntake(cmd, c, *format)
+		if !cmd.Flags().Changed("url") {
+			return a.onBenchNode(cmd, func(ctx context.Context, url, token string) error {
+				c.URL, c.Token = url, token
+				return a.benchIntake(ctx, c, *format)
+			})
+		}
+		return a.benchIntake(cmd.Context(), c, *format)
 	}
 	return cmd
 }
 
 func loadFlags(cmd *cobra.Command, c *load.Config) {
 	f := cmd.Flags()
-	f.StringVar(&c.URL, "url", "", "the intake's server, for example http://127.0.0.1:8080 (needed)")
-	f.StringVar(&c.Campaign, "campaign", "", "id of the campaign (needed)")
-	f.StringVar(&c.Token, "token", "", "token of the channel (needed)")
+	f.StringVar(&c.URL, "url", "", "the intake's server, for example http://127.0.0.1:8080 (default: one of its own)")
+	f.StringVar(&c.Campaign, "campaign", "", "id of the campaign (needed with --url)")
+	f.StringVar(&c.Token, "token", "", "token of the channel (needed with --url)")
 	f.IntVar(&c.Clients, "clients", load.DefaultClients, "requests that are out at once")
 	f.IntVar(&c.Connections, "connections", 0, "connections that are kept, at most; 0: one a client")
 	f.Float64Var(&c.Rate, "rate", 0, "open loop: requests per second; 0: closed loop")
@@ -92,8 +100,13 @@ func loadFlags(cmd *cobra.Command, c *load.Config) {
 // benchTarget is the place that decides against what a run goes.
 func benchTarget(cmd *cobra.Command, c *load.Config) error {
 	switch {
+	case c.URL == "" && (c.Campaign != "" || c.Token != ""):
+		return usagef("--campaign and --token go with --url; see `%s --help`", cmd.CommandPath())
 	case c.URL == "":
-		return usagef("--url is needed: a running intake; see `%s --help`", cmd.CommandPath())
+		c.URL, c.Campaign = "http://127.0.0.1", benchCampaign // until it is known where
+		return nil
+	case c.Campaign == "":
+		return usagef("--campaign is needed with --url; see `%s --help`", cmd.CommandPath())
 	case strings.TrimSpace(c.Token) == "":
 		return usagef("a token is needed: PALDIES_TOKEN_FILE names a file with it, or use --token")
 	}
@@ -105,8 +118,8 @@ func benchTarget(cmd *cobra.Command, c *load.Config) error {
 
 // benchIntake prints what there is to print also when the check could not be
 // finished.
-func (a *app) benchIntake(cmd *cobra.Command, c load.Config, f format) error {
-	r, err := load.Run(cmd.Context(), c)
+func (a *app) benchIntake(ctx context.Context, c load.Config, f format) error {
+	r, err := load.Run(ctx, c)
 	if err != nil && r.Check == nil {
 		return err
 	}
