@@ -1,9 +1,10 @@
 # Every target needs only Go; its version is in go.mod.
 .PHONY: test race soak bench check build cross
 
-# A module of its own: it holds our logs against other people's programs, whose
+# Modules of their own: they hold ours against other people's programs, whose
 # dependencies the ledger is not to have.
 FSCK = eventstore/transparency/fsck
+COMPARISON = eventstore/comparison
 
 # What a newcomer runs, and CI too.
 test:
@@ -24,6 +25,7 @@ soak:
 # Ratios are measured within one run; nothing else should run meanwhile.
 bench:
 	go test -run '^$$' -bench . ./...
+	go -C $(COMPARISON) test -run '^$$' -bench . -benchtime 50000x .
 
 # Format, vet and static checks; every benchmark once, so that none can rot.
 check:
@@ -31,10 +33,10 @@ check:
 	go mod verify
 	go vet ./...
 	go tool staticcheck ./...
-	go -C $(FSCK) mod verify
-	go -C $(FSCK) vet ./...
-	staticcheck=$$(go tool -n staticcheck) && cd $(FSCK) && $$staticcheck ./...
+	for module in $(FSCK) $(COMPARISON); do go -C $$module mod verify && go -C $$module vet ./... || exit 1; done
+	staticcheck=$$(go tool -n staticcheck) && for module in $(FSCK) $(COMPARISON); do (cd $$module && $$staticcheck ./...) || exit 1; done
 	go test -run '^$$' -bench . -benchtime 1x ./...
+	go -C $(COMPARISON) test -run '^$$' -bench . -benchtime 1x .
 
 build:
 	go build -o bin/paldies ./cmd/paldies

@@ -52,20 +52,6 @@ func openBench(b *testing.B, nc *nats.Conn, c eventstore.Config) *eventstore.Led
 	return ledger
 }
 
-// stageInMemory lets the server stage the stream's batches on a tmpfs. It must
-// come right after the stream's creation.
-func stageInMemory(b *testing.B, s *storetest.Server, stream string) {
-	b.Helper()
-	memory, err := os.MkdirTemp("/dev/shm", "paldies-bench-")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { os.RemoveAll(memory) })
-	if err := os.Symlink(memory, filepath.Join(s.StreamDir(stream), "batches")); err != nil {
-		b.Fatal(err)
-	}
-}
-
 // appendAll lets callers append n events, each on a subject of its own, and
 // returns the events per second.
 func appendAll(b *testing.B, ledger *eventstore.Ledger, name string, callers, n int) float64 {
@@ -176,7 +162,7 @@ func BenchmarkAppend(b *testing.B) {
 			name := fmt.Sprintf("%s-%d", staging, names)
 			ledger := openBench(b, nc, benchConfig(name, 1))
 			if staging == "memory" {
-				stageInMemory(b, s, "LEDGER_"+name)
+				s.StageInMemory(b, "LEDGER_"+name)
 			}
 			return ledger, name
 		}
@@ -313,7 +299,7 @@ func BenchmarkRefill(b *testing.B) {
 			measure(b, func(name string) (*nats.Conn, *eventstore.Ledger) {
 				ledger := openBench(b, nc, benchConfig(name, 1))
 				if staging == "memory" {
-					stageInMemory(b, s, "LEDGER_"+name)
+					s.StageInMemory(b, "LEDGER_"+name)
 				}
 				return nc, ledger
 			})

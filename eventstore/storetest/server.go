@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -85,6 +86,20 @@ func (s *Server) URL() string { return s.running.ClientURL() }
 // StreamDir is the folder that holds a stream's files.
 func (s *Server) StreamDir(stream string) string {
 	return filepath.Join(s.running.StoreDir(), server.DEFAULT_GLOBAL_ACCOUNT, "streams", stream)
+}
+
+// StageInMemory lets the server stage the batches of a stream on a tmpfs, as a
+// node does. It must come right after the stream's creation.
+func (s *Server) StageInMemory(t testing.TB, stream string) {
+	t.Helper()
+	memory, err := os.MkdirTemp("/dev/shm", "paldies-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(memory) })
+	if err := os.Symlink(memory, filepath.Join(s.StreamDir(stream), "batches")); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Connect returns a connection with eventstore.ConnectOptions that is closed
