@@ -52,6 +52,14 @@ func Encode(e Event) ([]byte, error) {
 	if err := e.validate(); err != nil {
 		return nil, err
 	}
+	if data, ok := encodeCanonical(e); ok {
+		return data, nil
+	}
+	return encodeGeneral(e)
+}
+
+// encodeGeneral writes any event that is valid.
+func encodeGeneral(e Event) ([]byte, error) {
 	data, err := json.Marshal(envelope[Payload]{
 		SpecVersion: specVersion,
 		ID:          eventID(e.ID),

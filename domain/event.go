@@ -19,9 +19,9 @@ type Event struct {
 // Payload is what an event says. The set is closed: its kinds are in the list
 // payloads of codec.go.
 type Payload interface {
-	kind() string    // "vote.cast.v1": the type without its prefix
-	subject() string // the subject behind "ledger.<campaign>."
-	validate() error // of the payload alone
+	kind() string                   // "vote.cast.v1": the type without its prefix
+	subject(campaign string) string // where it belongs
+	validate() error                // of the payload alone
 }
 
 // CampaignOpened is the first event of every ledger.

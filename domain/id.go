@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -132,13 +133,19 @@ func ParseAction(s string) (Action, error) {
 // eventNamespace is the namespace of all derived event ids (RFC 9562, 5.5).
 var eventNamespace = uuid.MustParse("0c1a5ce1-6c9e-5f0b-9d7e-3f3c5d2b8a41")
 
-// derivedID is a UUIDv5 over parts that cannot contain NUL.
+// derivedID is a UUIDv5 over parts that cannot contain NUL. It is uuid.NewSHA1
+// without what that allocates.
 func derivedID(parts ...string) uuid.UUID {
-	buf := make([]byte, 0, 256)
+	var room [512]byte // for all that the limits allow
+	buf := append(room[:0], eventNamespace[:]...)
 	for _, p := range parts {
 		buf = append(append(buf, p...), 0)
 	}
-	return uuid.NewSHA1(eventNamespace, buf)
+	sum := sha1.Sum(buf)
+	id := uuid.UUID(sum[:16])
+	id[6] = id[6]&0x0f | 5<<4 // version
+	id[8] = id[8]&0x3f | 0x80 // variant
+	return id
 }
 
 // SubmissionEventID is the id of the event that a submission becomes when it
@@ -160,16 +167,14 @@ type Digest [8]byte
 
 // SubmissionDigest is the digest of a submission's content.
 func SubmissionDigest(specialist string, at time.Time) Digest {
-	h := sha256.New()
-	h.Write([]byte("paldies submission v1\x00"))
-	h.Write([]byte(specialist))
-	h.Write([]byte{0})
+	var room [128]byte
+	buf := append(room[:0], "paldies submission v1\x00"...)
+	buf = append(append(buf, specialist...), 0)
 	if !at.IsZero() {
-		var b [8]byte
-		binary.BigEndian.PutUint64(b[:], uint64(at.UnixMilli()))
-		h.Write(b[:])
+		buf = binary.BigEndian.AppendUint64(buf, uint64(at.UnixMilli()))
 	}
-	return Digest(h.Sum(nil))
+	sum := sha256.Sum256(buf)
+	return Digest(sum[:8])
 }
 
 // MarshalText writes 16 lower-case hexadecimal digits.

@@ -1,6 +1,9 @@
 package domain
 
-import "strings"
+import (
+	"encoding/hex"
+	"strings"
+)
 
 // A campaign's ledger is the stream LEDGER_<campaign>. Its subjects follow from
 // its events, so that what is on a foreign subject can be told:
@@ -40,7 +43,7 @@ func ControlSubject(campaign string) string { return subjectPrefix + campaign + 
 
 // SpecialistSubject is where one specialist's events are.
 func SpecialistSubject(campaign, id string) string {
-	return subjectPrefix + campaign + "." + specialistSubject(id)
+	return subjectPrefix + campaign + ".specialist." + id
 }
 
 // SpecialistSubjects matches all specialists' events.
@@ -48,39 +51,53 @@ func SpecialistSubjects(campaign string) string { return SpecialistSubject(campa
 
 // VoterSubject is where one ballot is.
 func VoterSubject(campaign string, voter Pseudonym) string {
-	return subjectPrefix + campaign + "." + voterSubject(voter)
+	return ballotSubject(campaign, ".voter.", voter)
 }
 
 // AnnulmentSubject is where annulments in one ballot are after the close.
 func AnnulmentSubject(campaign string, voter Pseudonym) string {
-	return subjectPrefix + campaign + "." + annulmentSubject(voter)
+	return ballotSubject(campaign, ".annulment.", voter)
+}
+
+// ballotSubject takes one allocation: every vote needs it.
+func ballotSubject(campaign, kind string, voter Pseudonym) string {
+	var room [128]byte // for all that the limits allow
+	s := append(append(append(room[:0], subjectPrefix...), campaign...), kind...)
+	return string(hex.AppendEncode(s, voter[:]))
 }
 
 // Subject is the one subject on which an event belongs.
-func Subject(e Event) string { return subjectPrefix + e.Campaign + "." + e.Data.subject() }
+func Subject(e Event) string { return e.Data.subject(e.Campaign) }
 
-const controlSubject = "campaign"
+func (CampaignOpened) subject(campaign string) string   { return ControlSubject(campaign) }
+func (CampaignAmended) subject(campaign string) string  { return ControlSubject(campaign) }
+func (CampaignClosed) subject(campaign string) string   { return ControlSubject(campaign) }
+func (CampaignArchived) subject(campaign string) string { return ControlSubject(campaign) }
+func (ResultsCertified) subject(campaign string) string { return ControlSubject(campaign) }
+func (ResultsPublished) subject(campaign string) string { return ControlSubject(campaign) }
 
-func specialistSubject(id string) string      { return "specialist." + id }
-func voterSubject(voter Pseudonym) string     { return "voter." + voter.String() }
-func annulmentSubject(voter Pseudonym) string { return "annulment." + voter.String() }
+func (d SpecialistRegistered) subject(campaign string) string {
+	return SpecialistSubject(campaign, d.Specialist)
+}
 
-func (CampaignOpened) subject() string         { return controlSubject }
-func (CampaignAmended) subject() string        { return controlSubject }
-func (CampaignClosed) subject() string         { return controlSubject }
-func (CampaignArchived) subject() string       { return controlSubject }
-func (ResultsCertified) subject() string       { return controlSubject }
-func (ResultsPublished) subject() string       { return controlSubject }
-func (d SpecialistRegistered) subject() string { return specialistSubject(d.Specialist) }
-func (d SpecialistUpdated) subject() string    { return specialistSubject(d.Specialist) }
-func (d SpecialistWithdrawn) subject() string  { return specialistSubject(d.Specialist) }
-func (d SpecialistMerged) subject() string     { return specialistSubject(d.Specialist) }
-func (d VoteCast) subject() string             { return voterSubject(d.Voter) }
-func (d VoteRetracted) subject() string        { return voterSubject(d.Voter) }
+func (d SpecialistUpdated) subject(campaign string) string {
+	return SpecialistSubject(campaign, d.Specialist)
+}
 
-func (d VoteAnnulled) subject() string {
+func (d SpecialistWithdrawn) subject(campaign string) string {
+	return SpecialistSubject(campaign, d.Specialist)
+}
+
+func (d SpecialistMerged) subject(campaign string) string {
+	return SpecialistSubject(campaign, d.Specialist)
+}
+
+func (d VoteCast) subject(campaign string) string      { return VoterSubject(campaign, d.Voter) }
+func (d VoteRetracted) subject(campaign string) string { return VoterSubject(campaign, d.Voter) }
+
+func (d VoteAnnulled) subject(campaign string) string {
 	if d.AfterClose {
-		return annulmentSubject(d.Voter)
+		return AnnulmentSubject(campaign, d.Voter)
 	}
-	return voterSubject(d.Voter)
+	return VoterSubject(campaign, d.Voter)
 }

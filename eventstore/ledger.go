@@ -25,6 +25,7 @@ type Ledger struct {
 	queue   *queue     // from the callers to the committer
 	sending sync.Mutex // held by who sends a batch, so that they end one after another
 	fence   fence
+	probes  prober
 	observe Observer
 
 	// ctx ends when the ledger is closed: what is under way then is cut off.

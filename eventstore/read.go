@@ -36,6 +36,13 @@ func (l *Ledger) History(ctx context.Context, subject string, after uint64, read
 	if err := l.readable(subject); err != nil {
 		return nil, err
 	}
+	if after == 0 && read == AnyReplica && single(subject) {
+		absent, done := l.absent(ctx, subject)
+		if absent {
+			return nil, nil
+		}
+		defer done()
+	}
 	var events []Recorded
 	err := l.retryRead(ctx, func(ctx context.Context) error {
 		for more := true; more; {

@@ -42,9 +42,14 @@ type exchange struct {
 	wire    *wire
 	number  uint64
 	reply   string        // the reply subject up to the index
-	answers chan answer   // has room for every answer that is expected
+	arrived chan struct{} // has room for one: there are answers
 	lost    chan struct{} // closed when the connection broke
 	timer   *time.Timer
+
+	mu      sync.Mutex // guards what follows
+	answers []answer   // that have arrived and were not taken yet
+	room    int        // for so many more: what is expected at most
+	indexes int        // the messages have indexes below this
 }
 
 // answer is one reply and the index of the message that it answers.
@@ -79,13 +84,15 @@ func (w *wire) close() error {
 	return nil
 }
 
-// exchange opens an exchange that expects at most n answers. The caller must
-// end it.
+// exchange opens an exchange that expects at most n answers. The caller, who is
+// the only one to wait for them, must end it.
 func (w *wire) exchange(n int) *exchange {
 	e := &exchange{
 		wire:    w,
-		answers: make(chan answer, n),
+		arrived: make(chan struct{}, 1),
 		lost:    make(chan struct{}),
+		room:    n,
+		indexes: n,
 		timer:   time.NewTimer(answerTimeout),
 	}
 	w.mu.Lock()
@@ -113,20 +120,46 @@ func (e *exchange) replyTo(index int) string {
 // next waits for an answer, at most until answerTimeout after the beginning
 // of the exchange.
 func (e *exchange) next(ctx context.Context) (answer, error) {
-	select {
-	case a := <-e.answers: // first, so that nothing that has arrived is lost
-		return a, nil
-	default:
+	for {
+		if a, ok := e.take(); ok { // first, so that nothing that has arrived is lost
+			return a, nil
+		}
+		select {
+		case <-e.arrived:
+		case <-e.lost:
+			return answer{}, errConnectionLost
+		case <-e.timer.C:
+			return answer{}, errNoAnswer
+		case <-ctx.Done():
+			return answer{}, context.Cause(ctx)
+		}
 	}
+}
+
+// take is the oldest answer that was not taken yet.
+func (e *exchange) take() (a answer, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.answers) == 0 {
+		return answer{}, false
+	}
+	a, e.answers = e.answers[0], e.answers[1:]
+	return a, true
+}
+
+// put adds an answer, unless there are more than were asked for, or it answers
+// no message of the exchange: anybody may publish to an inbox.
+func (e *exchange) put(a answer) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.room == 0 || a.index < 0 || a.index >= e.indexes {
+		return
+	}
+	e.room--
+	e.answers = append(e.answers, a)
 	select {
-	case a := <-e.answers:
-		return a, nil
-	case <-e.lost:
-		return answer{}, errConnectionLost
-	case <-e.timer.C:
-		return answer{}, errNoAnswer
-	case <-ctx.Done():
-		return answer{}, context.Cause(ctx)
+	case e.arrived <- struct{}{}:
+	default: // it is known already that there are answers
 	}
 }
 
@@ -144,15 +177,8 @@ func (w *wire) deliver(msg *nats.Msg) {
 	w.mu.Lock()
 	e := w.open[number]
 	w.mu.Unlock()
-	switch {
-	case e == nil:
-		return // an answer to what was given up
-	case index < 0 || index >= cap(e.answers):
-		return // no message of the exchange has this index: anybody may publish to an inbox
-	}
-	select {
-	case e.answers <- answer{index, msg}:
-	default: // more answers than were asked for
+	if e != nil { // else it answers what was given up
+		e.put(answer{index, msg})
 	}
 }
 

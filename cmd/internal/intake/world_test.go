@@ -3,6 +3,7 @@ package intake_test
 import (
 	"context"
 	"errors"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,7 +17,13 @@ import (
 	"sakipaldies.lv/ledger/eventstore/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if folder := os.Getenv(nodeFolder); folder != "" {
+		serveNode(folder)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const campaign = "laba-servisa-kustiba-2018"
 

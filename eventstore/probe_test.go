@@ -1,0 +1,67 @@
+package eventstore_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/eventstore/storetest"
+)
+
+// TestHistoriesAtOnce lets many ask for the histories of subjects that have one
+// and of subjects that have none, some of whom give up; everybody else gets the
+// right answer, and nobody waits for who has left.
+func TestHistoriesAtOnce(t *testing.T) {
+	const subjects, readers, reads = 200, 64, 50
+	nc := storetest.NewServer(t).Connect(t)
+	config := storetest.Config("LEDGER_probes", 1)
+	if err := eventstore.Create(t.Context(), nc, config); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, nc, config)
+	var work sync.WaitGroup
+	for i := range subjects / 2 {
+		work.Go(func() {
+			subject := storetest.Subject(config.Stream, 2*i)
+			first, err := l.Append(t.Context(), storetest.Event(subject), 0)
+			if err == nil && i%2 == 0 {
+				_, err = l.Append(t.Context(), storetest.Event(subject), first.Sequence)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	work.Wait()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	var left atomic.Int64
+	for reader := range readers {
+		random := rand.New(rand.NewPCG(seed, uint64(reader)))
+		work.Go(func() {
+			for range reads {
+				n := random.IntN(subjects)
+				ctx, stop := context.WithCancel(t.Context())
+				if random.IntN(10) == 0 {
+					go stop()
+				}
+				events, err := l.History(ctx, storetest.Subject(config.Stream, n), 0, eventstore.AnyReplica)
+				stop()
+				switch want := [4]int{2, 0, 1, 0}[n%4]; {
+				case errors.Is(err, context.Canceled):
+					left.Add(1)
+				case err != nil:
+					t.Error(err)
+				case len(events) != want:
+					t.Errorf("subject %d has %d events, want %d", n, len(events), want)
+				}
+			}
+		})
+	}
+	work.Wait()
+	t.Logf("%d of %d gave up", left.Load(), readers*reads)
+}
