@@ -1,0 +1,175 @@
+package pubsub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// streamNameBytesMax keeps a stream's folder below the 255 bytes that file
+// systems allow.
+const streamNameBytesMax = 200
+
+// Retention says when a stream lets go of a message.
+type Retention int
+
+const (
+	// Keep holds messages until MaxAge or MaxBytes, whoever has read them; Trim
+	// removes what all groups have acked. Different groups each get everything.
+	// It is the fast one: see the package comment.
+	Keep Retention = iota
+	// WorkQueue removes each message as it is acked. Only one group may read a
+	// topic. With fsync always every ack costs its own fsyncs.
+	WorkQueue
+)
+
+// StreamConfig describes a stream that stores topics.
+type StreamConfig struct {
+	Name      string   // for example SUBMISSIONS
+	Subjects  []string // the topics that it stores; wildcards are allowed
+	Retention Retention
+	Replicas  int           // 1 for a single server and 3 for a cluster
+	MaxAge    time.Duration // after which unread messages go too; 0 for never
+	MaxBytes  int64         // on disk, beyond which new messages are refused; 0 for no limit
+	// MaxMessageBytes is the largest message with its headers, in bytes; 0 for
+	// the server's limit.
+	MaxMessageBytes int32
+}
+
+// Validate reports the first thing that is wrong with the configuration.
+func (c StreamConfig) Validate() error {
+	if err := validateName(c.Name); err != nil {
+		return fmt.Errorf("stream %w", err)
+	}
+	if len(c.Subjects) == 0 {
+		return fmt.Errorf("stream %s: no subjects: name the topics that it is to store", c.Name)
+	}
+	for _, s := range c.Subjects {
+		if err := validateFilter(s); err != nil {
+			return fmt.Errorf("stream %s: %w", c.Name, err)
+		}
+	}
+	switch {
+	case c.Retention != Keep && c.Retention != WorkQueue:
+		return fmt.Errorf("stream %s: retention %d: use Keep or WorkQueue", c.Name, c.Retention)
+	case c.Replicas != 1 && c.Replicas != 3:
+		return fmt.Errorf("stream %s: %d replicas: use 1, or 3 in a cluster", c.Name, c.Replicas)
+	case c.MaxAge < 0 || c.MaxBytes < 0 || c.MaxMessageBytes < 0:
+		return fmt.Errorf("stream %s: a limit is negative: use 0 for no limit", c.Name)
+	}
+	return nil
+}
+
+// validateName accepts names of streams and of durable consumers.
+func validateName(name string) error {
+	bad := func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`.*>/\`, r) }
+	if name == "" || len(name) > streamNameBytesMax || strings.ContainsFunc(name, bad) {
+		return fmt.Errorf("name %q: use 1 to %d bytes without spaces, dots, wildcards and slashes", name, streamNameBytesMax)
+	}
+	return nil
+}
+
+// CreateStream makes a stream, or does nothing when it exists with this very
+// configuration. A stream of this name with another configuration is an error.
+func CreateStream(ctx context.Context, nc *nats.Conn, c StreamConfig) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("create stream %s: %w", c.Name, err)
+	}
+	retention := jetstream.LimitsPolicy
+	if c.Retention == WorkQueue {
+		retention = jetstream.WorkQueuePolicy
+	}
+	_, err = js.CreateStream(ctx, jetstream.StreamConfig{
+		Name:      c.Name,
+		Subjects:  c.Subjects,
+		Retention: retention,
+		Storage:   jetstream.FileStorage,
+		Replicas:  c.Replicas,
+		MaxAge:    c.MaxAge,
+		MaxBytes:  orNone(c.MaxBytes),
+		// What was acknowledged to its publisher is never dropped for what comes
+		// after it.
+		Discard:            jetstream.DiscardNew,
+		MaxMsgSize:         int32(orNone(int64(c.MaxMessageBytes))),
+		AllowDirect:        true,
+		AllowAtomicPublish: true,
+	})
+	if err != nil {
+		return fmt.Errorf("create stream %s: %w", c.Name, err)
+	}
+	return nil
+}
+
+// orNone spells "no limit" as the server does.
+func orNone(limit int64) int64 {
+	if limit == 0 {
+		return -1
+	}
+	return limit
+}
+
+// Trim removes from a Keep stream what every group has acked, and returns how
+// many messages went. It costs a few fsyncs, however many messages go. A stream
+// that nobody has subscribed to is left alone.
+func Trim(ctx context.Context, nc *nats.Conn, stream string) (removed uint64, err error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return 0, fmt.Errorf("trim stream %s: %w", stream, err)
+	}
+	s, err := js.Stream(ctx, stream)
+	if err != nil {
+		return 0, fmt.Errorf("trim stream %s: %w", stream, streamError(err))
+	}
+	floor, err := ackFloor(ctx, s)
+	if err != nil {
+		return 0, fmt.Errorf("trim stream %s: %w", stream, err)
+	}
+	before := s.CachedInfo().State
+	if floor < before.FirstSeq {
+		return 0, nil
+	}
+	if err := s.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
+		return 0, fmt.Errorf("trim stream %s: %w", stream, err)
+	}
+	after, err := s.Info(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("trim stream %s: %w", stream, err)
+	}
+	// Sequences, and not counts, because publishers are not waited for.
+	return after.State.FirstSeq - before.FirstSeq, nil
+}
+
+// ackFloor is the highest sequence up to which all consumers have acked, or 0.
+// A consumer without a durable name is somebody's look at the stream: it does
+// not count.
+func ackFloor(ctx context.Context, s jetstream.Stream) (uint64, error) {
+	var floor uint64
+	found := false
+	consumers := s.ListConsumers(ctx)
+	for info := range consumers.Info() {
+		if info.Config.Durable == "" {
+			continue
+		}
+		if !found || info.AckFloor.Stream < floor {
+			floor, found = info.AckFloor.Stream, true
+		}
+	}
+	return floor, consumers.Err()
+}
+
+// streamError tells a missing stream from one that cannot be asked.
+func streamError(err error) error {
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("%w: %w", ErrNoStream, err)
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
