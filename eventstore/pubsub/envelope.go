@@ -164,6 +164,9 @@ func decode(msg *nats.Msg, d delivery) (m *message.Message, malformed error) {
 	if err := decodeMetadata(msg.Header, m.Metadata); err != nil {
 		malformed = err
 	}
+	if unreadable(msg) {
+		malformed = fmt.Errorf("%w: its headers cannot be read", errMalformed)
+	}
 	m.Metadata[MetadataStream] = d.stream
 	m.Metadata[MetadataSequence] = strconv.FormatUint(d.sequence, 10)
 	m.Metadata[MetadataDeliveries] = strconv.FormatUint(d.deliveries, 10)
@@ -174,6 +177,12 @@ func decode(msg *nats.Msg, d delivery) (m *message.Message, malformed error) {
 		m.Metadata[MetadataMalformed] = malformed.Error()
 	}
 	return m, malformed
+}
+
+// unreadable recognises a message whose headers the client library could not
+// read: it passes the message on without them, but knows its size on the wire.
+func unreadable(msg *nats.Msg) bool {
+	return msg.Header == nil && msg.Size() > len(msg.Subject)+len(msg.Reply)+len(msg.Data)
 }
 
 // decodeUUID returns an empty UUID when there is none, which is no mistake:

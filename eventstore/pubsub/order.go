@@ -17,11 +17,11 @@ func (s *subscription) resume(p *puller) error {
 	ctx, cancel := context.WithTimeout(s.ctx, apiTimeout)
 	defer cancel()
 	if s.pin != "" {
-		active, err := s.active(ctx)
+		pin, err := s.pinned(ctx)
 		if err != nil {
 			return err
 		}
-		if active {
+		if pin == s.pin {
 			return s.reset(ctx, p, s.pin)
 		}
 	}
@@ -30,18 +30,19 @@ func (s *subscription) resume(p *puller) error {
 	return nil
 }
 
-// active asks the server whether this subscription is the pinned one.
-func (s *subscription) active(ctx context.Context) (bool, error) {
+// pinned asks the server for the pin of the group's active subscription, which
+// is empty when there is none.
+func (s *subscription) pinned(ctx context.Context) (string, error) {
 	consumer, err := s.js.Consumer(ctx, s.stream, s.config.Group)
 	if err != nil {
-		return false, consumerError(err)
+		return "", consumerError(err)
 	}
 	for _, group := range consumer.CachedInfo().PriorityGroups {
-		if group.Group == priorityGroup && group.PinnedClientID == s.pin {
-			return true, nil
+		if group.Group == priorityGroup {
+			return group.PinnedClientID, nil
 		}
 	}
-	return false, nil
+	return "", nil
 }
 
 // reset makes the server forget what it has delivered since its ack floor: it
@@ -85,13 +86,9 @@ func (s *subscription) receive(p *puller, msg *nats.Msg) error {
 func (s *subscription) inOrder(p *puller, msg *nats.Msg, d delivery) (skip bool, err error) {
 	pin := pinOf(msg)
 	if p.pin == "" {
-		ctx, cancel := context.WithTimeout(s.ctx, apiTimeout)
-		defer cancel()
-		s.config.Logger.Info("this subscription is the active one of its group now",
-			"group", s.config.Group, "topic", s.topic)
-		return true, s.reset(ctx, p, pin)
+		return true, s.takeOver(p, pin)
 	}
-	if pin != p.pin {
+	if pin != "" && pin != p.pin {
 		return false, errDisplaced
 	}
 	if d.consumer != s.expected {
@@ -101,12 +98,29 @@ func (s *subscription) inOrder(p *puller, msg *nats.Msg, d delivery) (skip bool,
 	return false, nil
 }
 
+// takeOver makes this subscription the active one under the pin that came with
+// a message. A message whose headers cannot be read comes without one; then the
+// server tells it.
+func (s *subscription) takeOver(p *puller, pin string) error {
+	ctx, cancel := context.WithTimeout(s.ctx, apiTimeout)
+	defer cancel()
+	if pin == "" {
+		var err error
+		if pin, err = s.pinned(ctx); err != nil {
+			return err
+		}
+	}
+	s.config.Logger.Info("this subscription is the active one of its group now",
+		"group", s.config.Group, "topic", s.topic)
+	return s.reset(ctx, p, pin)
+}
+
 // makeWay lets another subscriber of an ordered group become active at once.
 func (s *subscription) makeWay(ctx context.Context) {
 	if s.pin == "" {
 		return
 	}
-	if active, err := s.active(ctx); err != nil || !active {
+	if pin, err := s.pinned(ctx); err != nil || pin != s.pin {
 		return // there is nothing to make way for, or TakeoverAfter does it
 	}
 	if stream, err := s.js.Stream(ctx, s.stream); err == nil {
