@@ -186,19 +186,16 @@ func (d *dispatcher) remove(it *item) {
 	d.wake(l)
 }
 
-// dropHeld forgets all that is not in hand and returns what was queued.
-func (d *dispatcher) dropHeld() (queued []*item) {
+// dropHeld forgets all that is not in hand and returns it, sorted.
+func (d *dispatcher) dropHeld() (dropped []*item) {
 	for _, it := range d.items {
-		if it.state == itemInHand {
-			continue
+		if it.state != itemInHand {
+			dropped = append(dropped, it)
+			d.remove(it)
 		}
-		if it.state == itemQueued {
-			queued = append(queued, it)
-		}
-		d.remove(it)
 	}
-	slices.SortFunc(queued, func(a, b *item) int { return bySequence(a, b.sequence) })
-	return queued
+	slices.SortFunc(dropped, func(a, b *item) int { return bySequence(a, b.sequence) })
+	return dropped
 }
 
 // recent remembers the last recentMax to 2·recentMax sequences that were added.

@@ -10,6 +10,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// handoverTimeout is how long a subscription that becomes active waits for what
+// the one before it has given back, in time.
+const handoverTimeout = time.Second
+
 // resume begins the session of an ordered group. A subscription that is active
 // still goes on after a reset; another one stands by, and forgets what it holds:
 // the active one gets it.
@@ -17,12 +21,13 @@ func (s *subscription) resume(p *puller) error {
 	ctx, cancel := context.WithTimeout(s.ctx, apiTimeout)
 	defer cancel()
 	if s.pin != "" {
-		pin, err := s.pinned(ctx)
+		group, err := s.group(ctx)
 		if err != nil {
 			return err
 		}
-		if pin == s.pin {
-			return s.reset(ctx, p, s.pin)
+		if group.pin == s.pin {
+			p.pin = s.pin
+			return s.reset(ctx)
 		}
 	}
 	s.pin = ""
@@ -30,29 +35,37 @@ func (s *subscription) resume(p *puller) error {
 	return nil
 }
 
-// pinned asks the server for the pin of the group's active subscription, which
-// is empty when there is none.
-func (s *subscription) pinned(ctx context.Context) (string, error) {
+// groupState is what the server knows about the group.
+type groupState struct {
+	pin     string // of the active subscription; empty when there is none
+	unacked int    // delivered to whomever, and not acked
+}
+
+func (s *subscription) group(ctx context.Context) (groupState, error) {
 	consumer, err := s.js.Consumer(ctx, s.stream, s.config.Group)
 	if err != nil {
-		return "", consumerError(err)
+		return groupState{}, consumerError(err)
 	}
-	for _, group := range consumer.CachedInfo().PriorityGroups {
+	info := consumer.CachedInfo()
+	state := groupState{unacked: info.NumAckPending}
+	for _, group := range info.PriorityGroups {
 		if group.Group == priorityGroup {
-			return group.PinnedClientID, nil
+			state.pin = group.PinnedClientID
 		}
 	}
-	return "", nil
+	return state, nil
 }
 
 // reset makes the server forget what it has delivered since its ack floor: it
 // delivers all of that again, in order, beginning with consumer sequence 1. From
-// here on nothing can be unknown that comes before what is known.
-func (s *subscription) reset(ctx context.Context, p *puller, pin string) error {
+// here on nothing can be unknown that comes before what is known. What is held
+// is forgotten here too, because messages before it may have been unknown.
+func (s *subscription) reset(ctx context.Context) error {
+	s.dispatch.dropHeld()
 	if _, err := s.js.ResetConsumer(ctx, s.stream, s.config.Group); err != nil {
 		return consumerError(err)
 	}
-	p.pin, s.pin, s.expected = pin, pin, 1
+	s.awaited, s.handover, s.expected = 0, nil, 1
 	return nil
 }
 
@@ -81,12 +94,11 @@ func (s *subscription) receive(p *puller, msg *nats.Msg) error {
 }
 
 // inOrder makes sure that nothing is missing before a message of an ordered
-// group. The first message after a time of standing by only shows that this
-// subscription is active now; it comes again after the reset.
+// group.
 func (s *subscription) inOrder(p *puller, msg *nats.Msg, d delivery) (skip bool, err error) {
 	pin := pinOf(msg)
 	if p.pin == "" {
-		return true, s.takeOver(p, pin)
+		return s.takeOver(p, msg, d)
 	}
 	if pin != "" && pin != p.pin {
 		return false, errDisplaced
@@ -95,24 +107,51 @@ func (s *subscription) inOrder(p *puller, msg *nats.Msg, d delivery) (skip bool,
 		return false, fmt.Errorf("%w: consumer sequence %d instead of %d", errGap, d.consumer, s.expected)
 	}
 	s.expected++
+	if s.awaited > 0 && d.deliveries > 1 {
+		if s.awaited--; s.awaited == 0 {
+			s.handover = nil
+		}
+	}
 	return false, nil
 }
 
-// takeOver makes this subscription the active one under the pin that came with
-// a message. A message whose headers cannot be read comes without one; then the
-// server tells it.
-func (s *subscription) takeOver(p *puller, pin string) error {
+// takeOver makes this subscription, which stood by, the active one: the first
+// message shows it. What is unacked may be unknown here and come later, although
+// it comes first. When the subscription before has given everything back, all of
+// that comes at once, and its number is known: until then nothing is handed
+// over. When it does not come, because that subscription crashed, a reset brings
+// it, and on a Keep stream also what was acked out of turn.
+//
+// The message itself is given back after the question, so that it is one of
+// those that are counted; unless it is new and the only one. What others ack late
+// can only make the wait last until the reset.
+func (s *subscription) takeOver(p *puller, msg *nats.Msg, d delivery) (skip bool, err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, apiTimeout)
 	defer cancel()
-	if pin == "" {
-		var err error
-		if pin, err = s.pinned(ctx); err != nil {
-			return err
-		}
+	group, err := s.group(ctx)
+	if err != nil {
+		return false, err
+	}
+	pin := pinOf(msg)
+	if pin == "" { // of a message whose headers cannot be read
+		pin = group.pin
 	}
 	s.config.Logger.Info("this subscription is the active one of its group now",
-		"group", s.config.Group, "topic", s.topic)
-	return s.reset(ctx, p, pin)
+		"group", s.config.Group, "topic", s.topic, "unacked", group.unacked)
+	p.pin, s.pin, s.expected = pin, pin, d.consumer+1
+	if group.unacked == 1 && d.deliveries == 1 {
+		return false, nil
+	}
+	s.answer(msg.Reply, wordNak)
+	s.awaited, s.handover = group.unacked, time.After(handoverTimeout)
+	return true, nil
+}
+
+// resetNow ends the wait for what the subscription before has given back.
+func (s *subscription) resetNow() error {
+	ctx, cancel := context.WithTimeout(s.ctx, apiTimeout)
+	defer cancel()
+	return s.reset(ctx)
 }
 
 // makeWay lets another subscriber of an ordered group become active at once.
@@ -120,7 +159,7 @@ func (s *subscription) makeWay(ctx context.Context) {
 	if s.pin == "" {
 		return
 	}
-	if pin, err := s.pinned(ctx); err != nil || pin != s.pin {
+	if group, err := s.group(ctx); err != nil || group.pin != s.pin {
 		return // there is nothing to make way for, or TakeoverAfter does it
 	}
 	if stream, err := s.js.Stream(ctx, s.stream); err == nil {

@@ -49,8 +49,10 @@ type subscription struct {
 	abandoned int           // messages in hand at that time; read after done
 
 	dispatch *dispatcher
-	pin      string // of an ordered group: under which this subscription is, or was, active
-	expected uint64 // of an ordered group: the consumer sequence that must come next
+	pin      string           // of an ordered group: under which this subscription is, or was, active
+	expected uint64           // of an ordered group: the consumer sequence that must come next
+	awaited  int              // messages that must come again before anything is handed over
+	handover <-chan time.Time // when they are awaited no longer
 }
 
 // settlement is what became of a message in hand.
@@ -140,6 +142,7 @@ func (s *subscription) session() error {
 	defer func() { _ = p.sub.Unsubscribe() }() // fails only when it is closed already
 	status := s.nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
 	defer s.nc.RemoveStatusListener(status)
+	s.awaited, s.handover = 0, nil
 	if s.ordered() {
 		if err := s.resume(p); err != nil {
 			return err
@@ -166,6 +169,10 @@ func (s *subscription) session() error {
 				return errSilent
 			}
 			s.keep()
+		case <-s.handover:
+			if err := s.resetNow(); err != nil {
+				return err
+			}
 		case <-status:
 			return errConnectionLost
 		case <-s.stop:
@@ -206,7 +213,7 @@ func (s *subscription) ask(p *puller) error {
 // next returns the message that comes next and the channel that it goes to, or
 // nil. Malformed messages go their own way if there is one.
 func (s *subscription) next() (*item, chan<- *message.Message) {
-	for {
+	for s.awaited == 0 {
 		next := s.dispatch.next()
 		switch {
 		case next == nil:
@@ -218,6 +225,7 @@ func (s *subscription) next() (*item, chan<- *message.Message) {
 		s.dispatch.handOver(next)
 		go s.poison(next)
 	}
+	return nil, nil
 }
 
 func messageOf(it *item) *message.Message {
