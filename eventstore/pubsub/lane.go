@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -24,6 +25,11 @@ const (
 	commitsMax = 4
 	// idleYields is how often a commit yields in vain before it goes.
 	idleYields = 3
+	// returnShare is the part of a commit's time in which as many messages are
+	// expected to come back as it has stored, as a divisor, and returnTimeMax the
+	// longest that they are. As for idleYields, see package eventstore.
+	returnShare   = 16
+	returnTimeMax = 2 * time.Millisecond
 )
 
 // lane carries the messages of many calls to one stream in group commits: what
@@ -40,6 +46,8 @@ type lane struct {
 	waiting  []*parcel  // in order of arrival
 	messages int        // in waiting
 	commits  int        // under way
+	expected int        // messages of the last commit, whose callers may come back
+	until    time.Time  // and until when they are expected
 }
 
 // The states of a parcel.
@@ -114,11 +122,21 @@ func (l *lane) commitAll() {
 		if parcels == nil {
 			return
 		}
+		begun, messages := time.Now(), 0
 		l.commit(parcels)
 		for _, p := range parcels {
+			messages += len(p.messages)
 			close(p.done)
 		}
+		l.committed(messages, time.Since(begun))
 	}
+}
+
+// committed says that the callers of a commit were answered.
+func (l *lane) committed(messages int, took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.expected, l.until = messages, time.Now().Add(min(took/returnShare, returnTimeMax))
 }
 
 // take returns what the next commit carries, or nil when the committer is to end.
@@ -146,12 +164,16 @@ func (l *lane) take() []*parcel {
 	return taken
 }
 
-// gatherLocked yields the processor while that brings further parcels: callers
-// that were answered together come back together. With nothing else to run it
-// costs less than a microsecond.
+// gatherLocked yields the processor while that brings further parcels, and for a
+// moment after a commit while fewer messages have come than it has stored:
+// callers that were answered together come back together. With nothing else to
+// run, and no commit just before, it costs less than a microsecond.
 func (l *lane) gatherLocked() {
-	for idle := 0; idle < idleYields && l.messages < batchMessagesMax; idle++ {
+	for idle := 0; l.messages < batchMessagesMax; idle++ {
 		before := l.messages
+		if idle >= idleYields && (before >= l.expected || time.Now().After(l.until)) {
+			return
+		}
 		l.mu.Unlock()
 		runtime.Gosched()
 		l.mu.Lock()

@@ -65,7 +65,8 @@ func (s *subscription) reset(ctx context.Context) error {
 	if _, err := s.js.ResetConsumer(ctx, s.stream, s.config.Group); err != nil {
 		return consumerError(err)
 	}
-	s.awaited, s.handover, s.expected = 0, nil, 1
+	s.proceed()
+	s.expected = 1
 	return nil
 }
 
@@ -107,13 +108,27 @@ func (s *subscription) inOrder(p *puller, msg *nats.Msg, d delivery) (skip bool,
 		return false, fmt.Errorf("%w: consumer sequence %d instead of %d", errGap, d.consumer, s.expected)
 	}
 	s.expected++
-	if s.awaited > 0 && d.deliveries > 1 {
-		if s.awaited--; s.awaited == 0 {
-			s.handover = nil
-		}
-	}
+	s.arrived(d)
 	return false, nil
 }
+
+// arrived counts down what the subscription before has given back. A message
+// that comes for the first time is not part of it, even if it comes again.
+func (s *subscription) arrived(d delivery) {
+	if s.awaited == 0 || s.came[d.sequence] {
+		return
+	}
+	s.came[d.sequence] = true
+	if d.deliveries == 1 {
+		return
+	}
+	if s.awaited--; s.awaited == 0 {
+		s.proceed()
+	}
+}
+
+// proceed ends the wait for what the subscription before has given back.
+func (s *subscription) proceed() { s.awaited, s.came, s.handover = 0, nil, nil }
 
 // takeOver makes this subscription, which stood by, the active one: the first
 // message shows it. What is unacked may be unknown here and come later, although
@@ -143,7 +158,7 @@ func (s *subscription) takeOver(p *puller, msg *nats.Msg, d delivery) (skip bool
 		return false, nil
 	}
 	s.answer(msg.Reply, wordNak)
-	s.awaited, s.handover = group.unacked, time.After(handoverTimeout)
+	s.awaited, s.came, s.handover = group.unacked, make(map[uint64]bool), time.After(handoverTimeout)
 	return true, nil
 }
 

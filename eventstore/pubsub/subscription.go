@@ -52,6 +52,7 @@ type subscription struct {
 	pin      string           // of an ordered group: under which this subscription is, or was, active
 	expected uint64           // of an ordered group: the consumer sequence that must come next
 	awaited  int              // messages that must come again before anything is handed over
+	came     map[uint64]bool  // sequences that have come meanwhile
 	handover <-chan time.Time // when they are awaited no longer
 }
 
@@ -142,7 +143,7 @@ func (s *subscription) session() error {
 	defer func() { _ = p.sub.Unsubscribe() }() // fails only when it is closed already
 	status := s.nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
 	defer s.nc.RemoveStatusListener(status)
-	s.awaited, s.handover = 0, nil
+	s.proceed()
 	if s.ordered() {
 		if err := s.resume(p); err != nil {
 			return err
