@@ -14,7 +14,7 @@ import (
 // On three servers that replicate to each other, the stream's leader is stopped
 // twice while an ordered group works: nothing is lost or overtaken.
 func TestOrderSurvivesAChangeOfLeader(t *testing.T) {
-	const voters, each = 300, 40
+	const voters, each = 300, 20
 	c := storetest.NewCluster(t)
 	b := &bench{t: t, server: c.Servers[0]}
 	urls := c.Servers[0].URL() + "," + c.Servers[1].URL() + "," + c.Servers[2].URL()

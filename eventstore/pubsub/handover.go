@@ -131,6 +131,9 @@ func (s *subscription) drain(p *puller) {
 		return // without a connection nothing comes any more
 	}
 	_ = s.nc.FlushWithContext(ctx) // what it was to bring comes again after AckWait
+	for _, e := range s.early {
+		s.giveBack(e.msg)
+	}
 	for {
 		select {
 		case msg := <-p.arrived:

@@ -14,6 +14,9 @@ import (
 // the one before it has given back, in time.
 const handoverTimeout = time.Second
 
+// gapTimeout is how long a message of an ordered group may be late, in time.
+const gapTimeout = time.Second
+
 // resume begins the session of an ordered group. A subscription that is active
 // still goes on after a reset; another one stands by, and forgets what it holds:
 // the active one gets it.
@@ -65,8 +68,8 @@ func (s *subscription) reset(ctx context.Context) error {
 	if _, err := s.js.ResetConsumer(ctx, s.stream, s.config.Group); err != nil {
 		return consumerError(err)
 	}
+	s.beginTurns(1)
 	s.proceed()
-	s.expected = 1
 	return nil
 }
 
@@ -81,35 +84,59 @@ func (s *subscription) receive(p *puller, msg *nats.Msg) error {
 	if err != nil {
 		return fmt.Errorf("a message without JetStream's reply subject: %w", err)
 	}
-	if s.ordered() {
-		if skip, err := s.inOrder(p, msg, d); skip || err != nil {
+	if !s.ordered() {
+		s.take(msg, d)
+		return nil
+	}
+	if p.pin == "" {
+		if skip, err := s.takeOver(p, msg, d); skip || err != nil {
 			return err
 		}
+	} else if pin := pinOf(msg); pin != "" && pin != p.pin {
+		return errDisplaced
 	}
+	return s.inTurn(msg, d)
+}
+
+// take lets the dispatcher have a message.
+func (s *subscription) take(msg *nats.Msg, d delivery) {
 	m, malformed := decode(msg, d)
-	it := &item{sequence: d.sequence, deliveries: d.deliveries, reply: msg.Reply, message: m, malformed: malformed, touched: p.heard}
+	it := &item{sequence: d.sequence, deliveries: d.deliveries, reply: msg.Reply, message: m, malformed: malformed, touched: time.Now()}
 	if !s.dispatch.add(it, msg.Subject) {
 		s.answer(msg.Reply, wordAck)
 	}
-	return nil
 }
 
-// inOrder makes sure that nothing is missing before a message of an ordered
-// group.
-func (s *subscription) inOrder(p *puller, msg *nats.Msg, d delivery) (skip bool, err error) {
-	pin := pinOf(msg)
-	if p.pin == "" {
-		return s.takeOver(p, msg, d)
+// early is a message of an ordered group that came before its turn.
+type early struct {
+	msg *nats.Msg
+	d   delivery
+}
+
+// inTurn takes the messages of an ordered group in the order in which the server
+// has delivered them, so that nothing is missing before any of them. Servers that
+// replicate to each other send some earlier than others that they have numbered
+// before. What is missing for long was delivered elsewhere or lost.
+func (s *subscription) inTurn(msg *nats.Msg, d delivery) error {
+	if d.consumer < s.expected {
+		return fmt.Errorf("%w: consumer sequence %d instead of %d", errGap, d.consumer, s.expected)
 	}
-	if pin != "" && pin != p.pin {
-		return false, errDisplaced
+	s.early[d.consumer] = early{msg, d}
+	moved := false
+	for e, found := s.early[s.expected]; found; e, found = s.early[s.expected] {
+		delete(s.early, s.expected)
+		s.expected++
+		s.arrived(e.d)
+		s.take(e.msg, e.d)
+		moved = true
 	}
-	if d.consumer != s.expected {
-		return false, fmt.Errorf("%w: consumer sequence %d instead of %d", errGap, d.consumer, s.expected)
+	switch {
+	case len(s.early) == 0:
+		s.gap = nil
+	case moved || s.gap == nil:
+		s.gap = time.After(gapTimeout)
 	}
-	s.expected++
-	s.arrived(d)
-	return false, nil
+	return nil
 }
 
 // arrived counts down what the subscription before has given back. A message
@@ -125,6 +152,11 @@ func (s *subscription) arrived(d delivery) {
 	if s.awaited--; s.awaited == 0 {
 		s.proceed()
 	}
+}
+
+// beginTurns says which consumer sequence comes next, whatever came before.
+func (s *subscription) beginTurns(expected uint64) {
+	s.expected, s.early, s.gap = expected, make(map[uint64]early), nil
 }
 
 // proceed ends the wait for what the subscription before has given back.
@@ -153,10 +185,12 @@ func (s *subscription) takeOver(p *puller, msg *nats.Msg, d delivery) (skip bool
 	}
 	s.config.Logger.Info("this subscription is the active one of its group now",
 		"group", s.config.Group, "topic", s.topic, "unacked", group.unacked)
-	p.pin, s.pin, s.expected = pin, pin, d.consumer+1
+	p.pin, s.pin = pin, pin
+	s.beginTurns(d.consumer)
 	if group.unacked == 1 && d.deliveries == 1 {
 		return false, nil
 	}
+	s.expected++
 	s.answer(msg.Reply, wordNak)
 	s.awaited, s.came, s.handover = group.unacked, make(map[uint64]bool), time.After(handoverTimeout)
 	return true, nil

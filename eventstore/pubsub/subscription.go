@@ -51,6 +51,8 @@ type subscription struct {
 	dispatch *dispatcher
 	pin      string           // of an ordered group: under which this subscription is, or was, active
 	expected uint64           // of an ordered group: the consumer sequence that must come next
+	early    map[uint64]early // messages that came before their turn, by consumer sequence
+	gap      <-chan time.Time // when the one before them is lost
 	awaited  int              // messages that must come again before anything is handed over
 	came     map[uint64]bool  // sequences that have come meanwhile
 	handover <-chan time.Time // when they are awaited no longer
@@ -143,6 +145,7 @@ func (s *subscription) session() error {
 	defer func() { _ = p.sub.Unsubscribe() }() // fails only when it is closed already
 	status := s.nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
 	defer s.nc.RemoveStatusListener(status)
+	s.beginTurns(0)
 	s.proceed()
 	if s.ordered() {
 		if err := s.resume(p); err != nil {
@@ -170,6 +173,8 @@ func (s *subscription) session() error {
 				return errSilent
 			}
 			s.keep()
+		case <-s.gap:
+			return errGap
 		case <-s.handover:
 			if err := s.resetNow(); err != nil {
 				return err
