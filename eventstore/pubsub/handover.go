@@ -107,6 +107,9 @@ func termWord(reason string) []byte {
 // answer sends one of the words. It fails only without a connection, and then
 // the server delivers the message again.
 func (s *subscription) answer(reply string, word []byte) {
+	if s.replaced {
+		return // it would be about somebody else's message
+	}
 	_ = s.nc.Publish(reply, word)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/nats-io/nats.go"
@@ -49,7 +50,7 @@ func NewSubscriber(nc *nats.Conn, c SubscriberConfig) (*Subscriber, error) {
 // SubscribeInitialize makes the group's durable consumer for a topic, as
 // Subscribe does. It is not needed: a new group begins with the oldest message.
 func (s *Subscriber) SubscribeInitialize(topic string) error {
-	_, err := s.consumer(context.Background(), topic)
+	_, _, err := s.consumer(context.Background(), topic)
 	return err
 }
 
@@ -66,11 +67,12 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 		return nil, fmt.Errorf("subscriber %s: subscribe to %s: %w", s.config.Group, topic, err)
 	}
 	defer s.calls.Done()
-	stream, err := s.consumer(ctx, topic)
+	stream, created, err := s.consumer(ctx, topic)
 	if err != nil {
 		return nil, err
 	}
 	sub := newSubscription(ctx, s, stream, topic)
+	sub.created = created
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.subscriptions = append(s.subscriptions, sub)
@@ -96,47 +98,48 @@ func (s *Subscriber) ended(sub *subscription) {
 }
 
 // consumer makes the group's durable consumer for a topic unless it is there,
-// and returns the name of its stream.
-func (s *Subscriber) consumer(ctx context.Context, topic string) (stream string, err error) {
+// and returns the name of its stream and when the consumer was made.
+func (s *Subscriber) consumer(ctx context.Context, topic string) (stream string, created time.Time, err error) {
 	if err := validateFilter(topic); err != nil {
-		return "", fmt.Errorf("subscriber %s: %w", s.config.Group, err)
+		return "", created, fmt.Errorf("subscriber %s: %w", s.config.Group, err)
 	}
 	found, err := findStream(ctx, s.js, topic)
 	if err != nil {
-		return "", fmt.Errorf("subscriber %s: subscribe to %s: %w", s.config.Group, topic, err)
+		return "", created, fmt.Errorf("subscriber %s: subscribe to %s: %w", s.config.Group, topic, err)
 	}
 	stream = found.CachedInfo().Config.Name
-	if err := s.ensureConsumer(ctx, found, topic); err != nil {
-		return "", fmt.Errorf("subscriber %s: subscribe to %s in stream %s: %w", s.config.Group, topic, stream, err)
+	if created, err = s.ensureConsumer(ctx, found, topic); err != nil {
+		return "", created, fmt.Errorf("subscriber %s: subscribe to %s in stream %s: %w", s.config.Group, topic, stream, err)
 	}
-	return stream, nil
+	return stream, created, nil
 }
 
 // ensureConsumer refuses to change what a group reads, and whether it is ordered:
 // that would lose its place, or break the promise that other subscribers rely on.
-func (s *Subscriber) ensureConsumer(ctx context.Context, stream jetstream.Stream, topic string) error {
+func (s *Subscriber) ensureConsumer(ctx context.Context, stream jetstream.Stream, topic string) (created time.Time, err error) {
 	wanted := s.consumerConfig(topic)
 	existing, err := stream.Consumer(ctx, s.config.Group)
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound):
 	case err != nil:
-		return streamError(err)
+		return created, streamError(err)
 	default:
 		c := existing.CachedInfo().Config
 		if c.FilterSubject != topic {
-			return fmt.Errorf("the group reads %q there: use another group", c.FilterSubject)
+			return created, fmt.Errorf("the group reads %q there: use another group", c.FilterSubject)
 		}
 		if c.PriorityPolicy != wanted.PriorityPolicy {
-			return errors.New("the group exists and is ordered where this subscriber is not, or the reverse: use another group, or delete the durable consumer")
+			return created, errors.New("the group exists and is ordered where this subscriber is not, or the reverse: use another group, or delete the durable consumer")
 		}
 		if c.AckWait == wanted.AckWait && c.MaxAckPending == wanted.MaxAckPending && c.PinnedTTL == wanted.PinnedTTL {
-			return nil
+			return existing.CachedInfo().Created, nil
 		}
 	}
-	if _, err := stream.CreateOrUpdateConsumer(ctx, wanted); err != nil {
-		return streamError(err)
+	consumer, err := stream.CreateOrUpdateConsumer(ctx, wanted)
+	if err != nil {
+		return created, streamError(err)
 	}
-	return nil
+	return consumer.CachedInfo().Created, nil
 }
 
 func (s *Subscriber) consumerConfig(topic string) jetstream.ConsumerConfig {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"sakipaldies.lv/ledger/eventstore/pubsub"
 	"sakipaldies.lv/ledger/eventstore/storetest"
@@ -429,6 +430,40 @@ func TestTheEndOfAContextEndsItsSubscription(t *testing.T) {
 	if _, err := s.Subscribe(t.Context(), "votes.>"); !errors.Is(err, pubsub.ErrClosed) {
 		t.Errorf("Subscribe after Close: %v", err)
 	}
+}
+
+// The stream is made anew while a subscription has a message of the old one in
+// hand. The subscription ends, and its ack is not one for a message of the new stream.
+func TestAStreamThatIsMadeAnewEndsItsSubscriptions(t *testing.T) {
+	b := newBench(t, pubsub.Keep)
+	p := b.publisher()
+	b.publish(p, "votes.anna", "old")
+	old := b.subscribe(b.subscriber(b.nc, pubsub.SubscriberConfig{InFlight: 2}), "votes.>")
+	m := receive(t, old)
+	js, err := jetstream.New(b.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(t.Context(), "VOTES"); err != nil {
+		t.Fatal(err)
+	}
+	b.stream("VOTES", "votes.>", pubsub.Keep)
+	b.publish(p, "votes.anna", "new")
+	s := b.subscriber(b.nc, pubsub.SubscriberConfig{InFlight: 2, AckWait: time.Second})
+	messages := b.subscribe(s, "votes.>")
+	for m := range old {
+		t.Errorf("the old subscription gets %s", m.UUID)
+	}
+	fresh := receive(t, messages)
+	m.Ack()
+	if err := s.Close(); err != nil { // it gives the message back
+		t.Fatal(err)
+	}
+	again := receive(t, b.subscribe(b.subscriber(b.nc, pubsub.SubscriberConfig{InFlight: 2, AckWait: time.Second}), "votes.>"))
+	if fresh.UUID != "new" || again.UUID != "new" {
+		t.Errorf("%s, then %s came", fresh.UUID, again.UUID)
+	}
+	again.Ack()
 }
 
 // malformed publishes messages that a subscriber cannot read, and one good one

@@ -24,7 +24,10 @@ const (
 	poisonReasonBytesMax = 200
 )
 
-var errGap = errors.New("a message was delivered elsewhere or lost on its way")
+var (
+	errGap      = errors.New("a message was delivered elsewhere or lost on its way")
+	errReplaced = errors.New("the durable consumer was replaced by another one of its name: subscribe again")
+)
 
 // subscription is one call of Subscribe. One goroutine owns all of it; the
 // handlers' acks come to it over the channel settled.
@@ -35,6 +38,8 @@ type subscription struct {
 	js         jetstream.JetStream
 	stream     string
 	topic      string
+	created    time.Time // of the durable consumer
+	replaced   bool      // that consumer is gone; another one has its name
 
 	out      chan *message.Message
 	settled  chan settlement // has room for all that is in hand, so that no handler waits
@@ -114,6 +119,10 @@ func (s *subscription) run() {
 		if err == nil {
 			break
 		}
+		if s.replaced = errors.Is(err, errReplaced); s.replaced {
+			s.config.Logger.Error("a subscription has ended", "group", s.config.Group, "topic", s.topic, "error", err)
+			break
+		}
 		if time.Since(begun) > retryMax {
 			try = 0
 		}
@@ -145,6 +154,9 @@ func (s *subscription) session() error {
 	defer func() { _ = p.sub.Unsubscribe() }() // fails only when it is closed already
 	status := s.nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
 	defer s.nc.RemoveStatusListener(status)
+	if err := s.sameConsumer(); err != nil {
+		return err
+	}
 	s.beginTurns(0)
 	s.proceed()
 	if s.ordered() {
@@ -189,6 +201,22 @@ func (s *subscription) session() error {
 			return nil
 		}
 	}
+}
+
+// sameConsumer makes sure, at the beginning of a session, that nobody has made
+// the stream or the consumer anew. What is known here would be wrong then: an ack
+// for a message of the old stream would be one for a message of the new stream.
+func (s *subscription) sameConsumer() error {
+	ctx, cancel := context.WithTimeout(s.ctx, apiTimeout)
+	defer cancel()
+	consumer, err := s.js.Consumer(ctx, s.stream, s.config.Group)
+	if err != nil {
+		return consumerError(err)
+	}
+	if !consumer.CachedInfo().Created.Equal(s.created) {
+		return errReplaced
+	}
+	return nil
 }
 
 // room is how many messages the server may send before it hears from here.
