@@ -32,7 +32,11 @@ type daemon struct {
 // launch starts a process and returns when it says how to stop it. The context
 // kills it.
 func launch(ctx context.Context, data string, args ...string) (*daemon, error) {
-	cmd := command(ctx, data, args...)
+	return begin(command(ctx, data, args...))
+}
+
+// begin starts a process that prints lines, "stop" the last of them.
+func begin(cmd *exec.Cmd) (*daemon, error) {
 	cmd.Stderr = os.Stderr
 	if !testing.Verbose() {
 		cmd.Stderr = nil // It tells of every kill.
@@ -57,7 +61,7 @@ func launch(ctx context.Context, data string, args ...string) (*daemon, error) {
 	}()
 	if d.banner["stop"] == "" {
 		<-d.ended
-		return nil, fmt.Errorf("paldies %s has ended at once: %w", strings.Join(args[:1], " "), d.err)
+		return nil, fmt.Errorf("%s has ended at once: %w", strings.Join(cmd.Args[:min(len(cmd.Args), 2)], " "), d.err)
 	}
 	return d, nil
 }
@@ -103,11 +107,19 @@ type projectedCampaign struct {
 	Position, Lag           uint64
 }
 
+// address is where a process serves HTTP, as host:port.
+func (d *daemon) address() string {
+	address, _, _ := strings.Cut(strings.TrimPrefix(d.banner["http"], "http://"), "/")
+	return address
+}
+
+// base begins the addresses of what a process serves.
+func (d *daemon) base() string { return "http://" + d.address() }
+
 // get is what a process serves at a path.
 func (d *daemon) get(t *testing.T, path string) string {
 	t.Helper()
-	base, _, _ := strings.Cut(d.banner["http"], "/livez")
-	answer, err := http.Get(base + path)
+	answer, err := http.Get(d.base() + path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,8 +133,7 @@ func (d *daemon) get(t *testing.T, path string) string {
 
 // projector asks a process what its projector does.
 func (d *daemon) projector(ctx context.Context) (projectorReport, error) {
-	base, _, _ := strings.Cut(d.banner["http"], "/livez")
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.base()+"/readyz", nil)
 	if err != nil {
 		return projectorReport{}, err
 	}

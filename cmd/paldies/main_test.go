@@ -23,6 +23,13 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	if config := os.Getenv(runServer); config != "" {
+		if err := runNATS(config); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(pgtest.Main(m).Run())
 }
 

@@ -91,6 +91,19 @@ func TestKilledSigner(t *testing.T) {
 // split cuts the set's votes into so many files.
 func (s ballotSet) split(t *testing.T, parts int) (names []string) {
 	t.Helper()
+	rows := s.rows(t)
+	header, rows := rows[0], rows[1:]
+	for part := range slices.Chunk(rows, (len(rows)+parts-1)/parts) {
+		name := filepath.Join(t.TempDir(), "votes.csv")
+		writeCSV(t, name, append([][]string{header}, part...))
+		names = append(names, name)
+	}
+	return names
+}
+
+// rows are the set's votes as they stand in its file, with the header.
+func (s ballotSet) rows(t *testing.T) [][]string {
+	t.Helper()
 	file, err := os.Open(s.votes())
 	if err != nil {
 		t.Fatal(err)
@@ -104,13 +117,7 @@ func (s ballotSet) split(t *testing.T, parts int) (names []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	header, rows := rows[0], rows[1:]
-	for part := range slices.Chunk(rows, (len(rows)+parts-1)/parts) {
-		name := filepath.Join(t.TempDir(), "votes.csv")
-		writeCSV(t, name, append([][]string{header}, part...))
-		names = append(names, name)
-	}
-	return names
+	return rows
 }
 
 func atLeast(number string, n int) bool {

@@ -1,0 +1,342 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"sakipaldies.lv/ledger/cmd/internal/keyring"
+)
+
+const (
+	// crowdSpecialists is how many specialists a crowd votes for, and
+	// crowdVotes for how many of them each voter does.
+	crowdSpecialists, crowdVotes = 12, 3
+	// crowdClients is how many clients vote at the same time.
+	crowdClients = 48
+)
+
+// crowd is clients that vote at workers until they are told to stop, and what
+// they were told. Besides voting they repeat, take back and vote again, so that
+// there are wrong answers that could be given.
+type crowd struct {
+	t        *testing.T
+	campaign string
+	token    string
+	members  []*member
+	stopping context.CancelFunc
+	voting   sync.WaitGroup
+
+	acknowledged atomic.Int64
+	closed       atomic.Bool // it is known that the campaign was closed
+}
+
+// member is one client of a crowd. What it was told is its own until the crowd
+// has stopped.
+type member struct {
+	client
+	crowd   *crowd
+	name    string
+	serial  int // of the last key
+	left    bool
+	told    []receipt
+	unknown map[intent]bool // given up while nobody knew what had happened
+	never   map[intent]bool // given up after "nothing was recorded"
+	refused int             // answers campaign_closed
+}
+
+// receipt is an acknowledged event.
+type receipt struct {
+	intent
+	sequence uint64
+	eventID  string
+}
+
+// intent is what a voter wanted. No two of a crowd are alike, but for votes
+// again after a retraction.
+type intent struct{ action, voter, specialist string }
+
+// specialistsFile is a file with the specialists that crowds vote for.
+func specialistsFile(t *testing.T) string {
+	t.Helper()
+	rows := [][]string{{"specialist_id", "name", "position", "institution", "branch", "region"}}
+	for i := range crowdSpecialists {
+		rows = append(rows, []string{crowdSpecialist(i), fmt.Sprintf("Sarmīte Ķirse %d", i), "", "Gulbenes klientu centrs", "", "Vidzeme"})
+	}
+	name := filepath.Join(t.TempDir(), "specialists.csv")
+	writeCSV(t, name, rows)
+	return name
+}
+
+func crowdSpecialist(i int) string { return fmt.Sprintf("s%d", i) }
+
+// startCrowd lets clients vote in a campaign.
+func startCrowd(t *testing.T, at *workers, campaign, token string, seed uint64) *crowd {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	c := &crowd{t: t, campaign: campaign, token: token, stopping: stop}
+	for place := range crowdClients {
+		m := &member{crowd: c, name: fmt.Sprintf("balsotājs %d", place), unknown: make(map[intent]bool), never: make(map[intent]bool),
+			client: client{workers: at, place: place, random: rand.New(rand.NewPCG(seed, uint64(place)))}}
+		c.members = append(c.members, m)
+		c.voting.Go(func() { m.vote(ctx) })
+	}
+	t.Cleanup(func() { c.stop() })
+	return c
+}
+
+// stop lets every client come to the end of what it wants, and waits for them.
+func (c *crowd) stop() {
+	c.stopping()
+	c.voting.Wait()
+}
+
+// goesOn waits until so many more events were acknowledged.
+func (c *crowd) goesOn(events int64) {
+	c.t.Helper()
+	goal := c.acknowledged.Load() + events
+	eventually(c.t, fmt.Sprintf("%d more events are acknowledged", events), func() bool {
+		return c.acknowledged.Load() >= goal || c.t.Failed()
+	})
+	if c.t.Failed() {
+		c.t.FailNow()
+	}
+}
+
+// vote is the life of a client.
+func (m *member) vote(ctx context.Context) {
+	defer m.hangUp()
+	for i := 0; ctx.Err() == nil && !m.left; i++ {
+		voter := fmt.Sprintf("%s-%d", m.name, i)
+		for _, specialist := range m.random.Perm(crowdSpecialists)[:crowdVotes] {
+			if err := m.praise(voter, crowdSpecialist(specialist)); err != nil {
+				m.crowd.t.Errorf("%s and %d: %v", voter, specialist, err)
+				return
+			}
+			if m.left {
+				break
+			}
+		}
+	}
+}
+
+// praise votes for a specialist, and sometimes does what else voters do.
+func (m *member) praise(voter, specialist string) error {
+	if m.random.IntN(16) == 0 {
+		return m.tryOnce(voter, specialist)
+	}
+	asked := m.wish(voter, specialist)
+	first, err := m.ask(asked, intent{"vote", voter, specialist})
+	if err != nil || m.left {
+		return err
+	}
+	if m.random.IntN(8) == 0 {
+		if again, err := m.insist(asked); err != nil || again.text != first.text {
+			return fmt.Errorf("the same key again: %+v, %w; the first answer was %+v", again, err, first)
+		}
+	}
+	if m.random.IntN(8) == 0 {
+		if err := m.repeat(voter, specialist, first); err != nil || m.left {
+			return err
+		}
+	}
+	if m.random.IntN(8) > 0 {
+		return nil
+	}
+	back := retractRequest(m.crowd.campaign, m.crowd.token, m.key(), voter, first.sequence)
+	if _, err := m.ask(back, intent{"retract", voter, specialist}); err != nil || m.left || m.random.IntN(2) == 0 {
+		return err
+	}
+	_, err = m.ask(m.wish(voter, specialist), intent{"vote", voter, specialist})
+	return err
+}
+
+// repeat votes for a second time, which must be refused.
+func (m *member) repeat(voter, specialist string, first answer) error {
+	a, err := m.insist(m.wish(voter, specialist))
+	switch {
+	case err != nil:
+		return err
+	case m.isClosed(a):
+		return nil
+	case a.code != "already_voted" || a.status != http.StatusConflict || a.sequence != first.sequence:
+		return fmt.Errorf("a second vote beside event %d: %+v", first.sequence, a)
+	}
+	return nil
+}
+
+// wish is a vote with a key of its own.
+func (m *member) wish(voter, specialist string) request {
+	return voteRequest(m.crowd.campaign, m.crowd.token, m.key(), voter, specialist, "")
+}
+
+func (m *member) key() string {
+	m.serial++
+	return fmt.Sprintf("%d-%d", m.place, m.serial) + "-" + strconv.FormatUint(m.random.Uint64(), 36)
+}
+
+// ask insists on what must be recorded, unless the campaign was closed.
+func (m *member) ask(r request, what intent) (answer, error) {
+	a, err := m.insist(r)
+	switch {
+	case err != nil:
+		return a, err
+	case m.isClosed(a):
+		return a, nil
+	}
+	return a, m.note(a, what)
+}
+
+// note keeps what was acknowledged.
+func (m *member) note(a answer, what intent) error {
+	if a.status != http.StatusCreated {
+		return fmt.Errorf("a wrong answer to %v: %+v", what, a)
+	}
+	m.told = append(m.told, receipt{what, a.sequence, a.eventID})
+	m.crowd.acknowledged.Add(1)
+	return nil
+}
+
+// isClosed says whether the campaign was closed; then the client leaves.
+func (m *member) isClosed(a answer) bool {
+	if a.code != "campaign_closed" || a.status != http.StatusConflict {
+		return false
+	}
+	m.refused++
+	m.left = true
+	return true
+}
+
+// tryOnce votes and gives up at the first trouble. Only an answer that says
+// that nothing was recorded may be believed.
+func (m *member) tryOnce(voter, specialist string) error {
+	what := intent{"vote", voter, specialist}
+	a, err := m.send(m.wish(voter, specialist))
+	switch {
+	case err != nil || a.code == "outcome_unknown":
+		m.unknown[what] = true
+	case a.undecided():
+		m.never[what] = true
+	case m.isClosed(a):
+	default:
+		return m.note(a, what)
+	}
+	if err != nil || a.undecided() {
+		m.place++
+		m.hangUp()
+	}
+	return nil
+}
+
+// recordedEvent is an event of a voter as the ledger has it.
+type recordedEvent struct {
+	Sequence uint64
+	Event    struct {
+		ID   string
+		Type string
+		Data struct {
+			Voter      string
+			Specialist string `json:"specialist_id"`
+		}
+	}
+}
+
+// action is what the voter did.
+func (e recordedEvent) action() string {
+	return map[string]string{"lv.sakipaldies.vote.cast.v1": "vote", "lv.sakipaldies.vote.retracted.v1": "retract"}[e.Event.Type]
+}
+
+// voterEvents are all events of voters, by sequence.
+func voterEvents(t *testing.T, data, campaign string, options ...string) map[uint64]recordedEvent {
+	t.Helper()
+	out := paldies(t, data, append([]string{"audit", "replay", "--campaign", campaign, "--type", "vote", "-o", "json"}, options...)...)
+	events := make(map[uint64]recordedEvent)
+	for lines := bufio.NewScanner(strings.NewReader(out)); lines.Scan(); {
+		var e recordedEvent
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			t.Fatalf("%v in %s", err, lines.Text())
+		}
+		events[e.Sequence] = e
+	}
+	return events
+}
+
+// assertRecorded wants the ledger below the fence to be what was acknowledged:
+// each event once, as it was acknowledged, and beside them nothing but votes
+// that were given up while nobody knew what had happened. The results must say
+// the same, and the audit find nothing. The fence is 0 for none.
+func (c *crowd) assertRecorded(data string, fence uint64, options ...string) {
+	t := c.t
+	t.Helper()
+	c.stop()
+	key, err := keyring.Load(keyring.Path(data, c.campaign))
+	check(t, err)
+	pseudonym := func(voter string) string {
+		p, err := key.Voter(voter)
+		check(t, err)
+		return p.String()
+	}
+	events := voterEvents(t, data, c.campaign, options...)
+	counts, void := make(map[string]int), 0
+	for sequence, e := range events {
+		if fence > 0 && sequence > fence {
+			void++
+			delete(events, sequence)
+			continue
+		}
+		counts[e.Event.Data.Specialist] += map[string]int{"vote": 1, "retract": -1}[e.action()]
+	}
+	unknown, never := make(map[intent]bool), make(map[intent]bool)
+	told, unsure, denied := 0, 0, 0
+	for _, m := range c.members {
+		for _, r := range m.told {
+			e, ok := events[r.sequence]
+			got := intent{e.action(), e.Event.Data.Voter, e.Event.Data.Specialist}
+			if want := (intent{r.action, pseudonym(r.voter), r.specialist}); !ok || got != want || e.Event.ID != r.eventID {
+				t.Errorf("acknowledged: %+v, of voter %s; recorded or left over: %+v", r, want.voter, e)
+			}
+			delete(events, r.sequence) // It may have been acknowledged once.
+		}
+		for what := range m.unknown {
+			unknown[intent{what.action, pseudonym(what.voter), what.specialist}] = true
+		}
+		for what := range m.never {
+			never[intent{what.action, pseudonym(what.voter), what.specialist}] = true
+		}
+		told, unsure, denied = told+len(m.told), unsure+m.unsure, denied+m.denied
+	}
+	for sequence, e := range events {
+		what := intent{e.action(), e.Event.Data.Voter, e.Event.Data.Specialist}
+		switch {
+		case never[what]:
+			t.Errorf("event %d was recorded, and the client was told that nothing was", sequence)
+		case !unknown[what]:
+			t.Errorf("event %d was never acknowledged: %+v", sequence, e)
+		}
+		delete(unknown, what)
+	}
+	t.Logf("%s: %d events acknowledged, %d more recorded, %d void; %d tries of unknown outcome, %d denied; given up: %d unknown, %d denied",
+		c.campaign, told, len(events), void, unsure, denied, len(unknown)+len(events), len(never))
+	c.assertResults(data, counts, options...)
+	paldies(t, data, append([]string{"audit", "verify", "--campaign", c.campaign}, options...)...)
+}
+
+// assertResults wants the results to be the votes that count.
+func (c *crowd) assertResults(data string, want map[string]int, options ...string) {
+	c.t.Helper()
+	got := column(c.t, paldies(c.t, data, append([]string{"results", "--campaign", c.campaign, "-o", "csv"}, options...)...), "specialist_id", "votes")
+	for i := range crowdSpecialists {
+		if id := crowdSpecialist(i); got[id] != strconv.Itoa(want[id]) {
+			c.t.Errorf("%s has %q votes in the results, %d were acknowledged", id, got[id], want[id])
+		}
+	}
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sakipaldies.lv/ledger/domain"
+	"sakipaldies.lv/ledger/eventstore/storetest"
+)
+
+const (
+	// serverKills is how often a NATS server is killed under its workers.
+	serverKills = 5
+	// backMax is how long workers may take, once there is a server again, until
+	// they are ready, in time. It is generous, for the machine is busy.
+	backMax = 30 * time.Second
+	// killMomentMax is the longest that votes go on before the next kill, in
+	// time.
+	killMomentMax = 500 * time.Millisecond
+)
+
+// comeBack waits until workers are ready again, which they must be soon.
+func comeBack(t *testing.T, daemons ...*daemon) {
+	t.Helper()
+	begun := time.Now()
+	for _, d := range daemons {
+		d.becomesReady(t)
+	}
+	if took := time.Since(begun); took > backMax {
+		t.Errorf("the workers are ready %v after the server, at most %v are right", took, backMax)
+	} else {
+		t.Logf("ready after %v", took)
+	}
+}
+
+// TestKilledNode kills the node that two workers have joined by its data
+// directory. The next one has another address, which they must find.
+func TestKilledNode(t *testing.T) {
+	seed, data := randomSeed(t), t.TempDir()
+	random := rand.New(rand.NewPCG(seed, 1))
+	nodeArgs := []string{"dev", "--http", "127.0.0.1:0", "--seal=false"}
+	node := startDaemon(t, data, nodeArgs...)
+	openForVotes(t, data, "gulbene", specialistsFile(t))
+	two := []*daemon{startWorker(t, data), startWorker(t, data)}
+	c := startCrowd(t, workersAt(two...), "gulbene", addToken(t, data, "web"), seed)
+	for range serverKills {
+		c.goesOn(crowdClients)
+		// The moment is what is tested here, not what is waited for.
+		time.Sleep(time.Duration(random.Int64N(int64(killMomentMax))))
+		node.kill()
+		node = startDaemon(t, data, nodeArgs...)
+		comeBack(t, two...)
+	}
+	c.goesOn(crowdClients)
+	c.assertRecorded(data, 0)
+	for _, d := range two {
+		d.stop(t)
+	}
+	node.stop(t)
+}
+
+// TestKilledServer kills the server that was named to two workers.
+func TestKilledServer(t *testing.T) {
+	seed, data := randomSeed(t), t.TempDir()
+	random := rand.New(rand.NewPCG(seed, 1))
+	config := serverConfig{Name: "mezgls", Dir: t.TempDir(), Port: freePorts(t, 1)[0]}
+	server := config.start(t)
+	servers := []string{"--nats-url", natsURL(config)}
+	openForVotes(t, data, "madona", specialistsFile(t), servers...)
+	token := addToken(t, data, "web", servers...)
+	two := []*daemon{startWorker(t, data, servers...), startWorker(t, data, servers...)}
+	c := startCrowd(t, workersAt(two...), "madona", token, seed)
+	for range serverKills {
+		c.goesOn(crowdClients)
+		// The moment is what is tested here, not what is waited for.
+		time.Sleep(time.Duration(random.Int64N(int64(killMomentMax))))
+		server.kill()
+		server = config.start(t)
+		comeBack(t, two...)
+	}
+	c.goesOn(crowdClients)
+	c.assertRecorded(data, 0, servers...)
+	for _, d := range two {
+		d.stop(t)
+	}
+}
+
+// TestKilledLeaders kills, of a cluster of three servers, the one that leads the
+// ledger, waits until votes go on without it, and starts it again.
+func TestKilledLeaders(t *testing.T) {
+	seed, data, campaign := randomSeed(t), t.TempDir(), "valmiera"
+	random := rand.New(rand.NewPCG(seed, 1))
+	ports := freePorts(t, 6)
+	var configs []serverConfig
+	var members []*daemon
+	for i, name := range []string{"mezgls-1", "mezgls-2", "mezgls-3"} {
+		configs = append(configs, serverConfig{Name: name, Dir: t.TempDir(), Port: ports[i], ClusterPort: ports[3+i], Peers: ports[3:]})
+		members = append(members, configs[i].start(t))
+	}
+	servers := []string{"--nats-url", natsURL(configs...)}
+	eventually(t, "the cluster is there", func() bool {
+		_, _, code := try(t, t.TempDir(), append([]string{"channel", "list"}, servers...)...)
+		return code == 0
+	})
+	openForVotes(t, data, campaign, specialistsFile(t), servers...)
+	token := addToken(t, data, "web", servers...)
+	two := []*daemon{startWorker(t, data, servers...), startWorker(t, data, servers...)}
+	c := startCrowd(t, workersAt(two...), campaign, token, seed)
+	js, err := jetstream.New(storetest.Connect(t, natsURL(configs...)))
+	check(t, err)
+	for range serverKills {
+		c.goesOn(crowdClients)
+		// The moment is what is tested here, not what is waited for.
+		time.Sleep(time.Duration(random.Int64N(int64(killMomentMax))))
+		name := leaderOfStream(t, js, campaign)
+		leader := slices.IndexFunc(configs, func(c serverConfig) bool { return c.Name == name })
+		members[leader].kill()
+		begun := time.Now()
+		c.goesOn(crowdClients)
+		t.Logf("%s was killed; votes went on within %v", name, time.Since(begun))
+		members[leader] = configs[leader].start(t)
+		comeBack(t, two...)
+	}
+	c.assertRecorded(data, 0, servers...)
+	for _, d := range two {
+		d.stop(t)
+	}
+}
+
+// leaderOfStream waits until the campaign's stream has a leader and two members
+// beside it that are not behind, and returns the leader's name.
+func leaderOfStream(t *testing.T, js jetstream.JetStream, campaign string) (name string) {
+	t.Helper()
+	eventually(t, "the stream has three members", func() bool {
+		ctx, stop := context.WithTimeout(t.Context(), 2*time.Second)
+		defer stop()
+		stream, err := js.Stream(ctx, domain.StreamName(campaign))
+		if err != nil {
+			return false
+		}
+		cluster := stream.CachedInfo().Cluster
+		if cluster == nil || cluster.Leader == "" || len(cluster.Replicas) != 2 {
+			return false
+		}
+		name = cluster.Leader
+		return !slices.ContainsFunc(cluster.Replicas, func(p *jetstream.PeerInfo) bool { return p.Offline || !p.Current })
+	})
+	return name
+}
