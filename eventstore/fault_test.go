@@ -381,6 +381,26 @@ func TestCloseIsCutShort(t *testing.T) {
 	}
 }
 
+// TestTheConnectionIsClosed: reads of a ledger whose owner has closed the
+// connection for good say that it cannot be reached, and do not wait.
+func TestTheConnectionIsClosed(t *testing.T) {
+	s, config := storetest.NewServer(t), storetest.Config("LEDGER_closed", 1)
+	nc := s.Connect(t)
+	if err := eventstore.Create(t.Context(), nc, config); err != nil {
+		t.Fatal(err)
+	}
+	ledger, subject := open(t, nc, config), storetest.Subject(config.Stream, 1)
+	nc.Close()
+	for _, read := range []eventstore.Read{eventstore.Leader, eventstore.AnyReplica} {
+		if _, err := ledger.History(t.Context(), subject, 0, read); !errors.Is(err, eventstore.ErrUnavailable) {
+			t.Errorf("history: %v", err)
+		}
+		if _, _, err := ledger.Last(t.Context(), subject, read); !errors.Is(err, eventstore.ErrUnavailable) {
+			t.Errorf("last: %v", err)
+		}
+	}
+}
+
 // TestFollowSurvivesTheNetwork: a follower sees every event once and in order
 // while the network breaks.
 func TestFollowSurvivesTheNetwork(t *testing.T) {

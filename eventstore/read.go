@@ -121,8 +121,8 @@ func (l *Ledger) retryRead(ctx context.Context, read func(context.Context) error
 	giveUp := time.Now().Add(retryLimit)
 	for try := 0; ; try++ {
 		err := read(ctx)
-		if err == nil || !transient(err) {
-			return err
+		if !transient(err) {
+			return reachable(err)
 		}
 		if time.Now().After(giveUp) {
 			return reachable(err)
@@ -144,7 +144,8 @@ func transient(err error) bool {
 		hasCode(err, codeTemporarilyUnavailable)
 }
 
-// reachable says ErrUnavailable where nobody answered, beside the reason.
+// reachable says ErrUnavailable where nobody answered, beside the reason. Other
+// errors, and none, stay as they are.
 func reachable(err error) error {
 	if transient(err) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, context.DeadlineExceeded) ||
