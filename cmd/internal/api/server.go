@@ -229,7 +229,7 @@ func (c *call) intake() (*intake.Intake, error) {
 // account counts and logs an answer.
 func (s *Server) account(c *call, a answer, took time.Duration) {
 	s.metrics.answered(c.operation.id, a, took)
-	if !s.log.Enabled(context.Background(), slog.LevelInfo) {
+	if !s.log.Enabled(context.Background(), a.level()) {
 		return
 	}
 	attrs := []slog.Attr{slog.String("operation", c.operation.id), slog.Int("status", a.status), slog.Duration("took", took)}
