@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"sakipaldies.lv/ledger/cmd/internal/api"
 	"sakipaldies.lv/ledger/cmd/internal/credential"
@@ -38,6 +39,10 @@ type servedNode struct {
 
 	mu      sync.Mutex
 	ledgers []*eventstore.Ledger // opened; guarded by mu
+
+	// finish is how long a ledger may take to record what it accepted. It is
+	// set before the ledgers are closed.
+	finish time.Duration
 }
 
 func (a *app) newHTTPIntake(keys, logs string) (*httpIntake, error) {
@@ -52,16 +57,23 @@ func (a *app) newHTTPIntake(keys, logs string) (*httpIntake, error) {
 // server answers that the ledger cannot be reached; whoever wants requests under
 // way to be answered lets them end first. The node may be closed when it has
 // returned.
+//
+// When the node is gone, appends under way are cut off: this connection will
+// never bring their outcome, and their clients wait for an answer, and then for
+// the next node.
 func (h *httpIntake) run(ctx context.Context, n nodeCampaigns) (err error) {
 	book, err := credential.NewBook(n.node.Conn(), h.app.logger())
 	if err != nil {
 		return err
 	}
-	s := &servedNode{nodeCampaigns: n, book: book}
+	s := &servedNode{nodeCampaigns: n, book: book, finish: closeTimeout}
 	s.campaigns = intake.NewCampaigns(intakeOpener{h, s})
 	h.use(s)
 	defer func() {
 		h.use(nil)
+		if errors.Is(context.Cause(ctx), errNodeGone) {
+			s.finish = 0
+		}
 		err = errors.Join(err, s.campaigns.Close())
 	}()
 	return book.Run(ctx)
@@ -136,7 +148,7 @@ func (o intakeOpener) Open(ctx context.Context, campaign string) (_ *intake.Inta
 	o.served.mu.Lock()
 	defer o.served.mu.Unlock()
 	o.served.ledgers = append(o.served.ledgers, l)
-	return in, func() error { return closeLedger(l) }, nil
+	return in, func() error { return closeLedgerWithin(o.served.finish, l) }, nil
 }
 
 func (h *httpIntake) keyPath(campaign string) string {

@@ -89,8 +89,10 @@ func (e *noCampaignError) Error() string {
 func (e *noCampaignError) Unwrap() error { return e.err }
 
 // closeLedger lets a ledger finish even when the command was interrupted.
-func closeLedger(l *eventstore.Ledger) error {
-	ctx, stop := context.WithTimeout(context.Background(), closeTimeout)
+func closeLedger(l *eventstore.Ledger) error { return closeLedgerWithin(closeTimeout, l) }
+
+func closeLedgerWithin(finish time.Duration, l *eventstore.Ledger) error {
+	ctx, stop := context.WithTimeout(context.Background(), finish)
 	defer stop()
 	return l.Close(ctx)
 }
