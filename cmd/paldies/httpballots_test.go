@@ -75,7 +75,7 @@ func (s ballotSet) handIn(t *testing.T, at *workers, tokens map[string]string, r
 	var clients sync.WaitGroup
 	for place, share := range shares {
 		clients.Go(func() {
-			c := &client{workers: at, place: place, random: rand.New(rand.NewPCG(0, uint64(place)))}
+			c := &client{workers: at, place: place, ended: t.Context().Done(), random: rand.New(rand.NewPCG(0, uint64(place)))}
 			defer c.hangUp()
 			o, err := s.handInShare(c, tokens, share)
 			mu.Lock()

@@ -136,7 +136,8 @@ type client struct {
 	workers *workers
 	place   int // of the worker that it uses now
 	random  *rand.Rand
-	conn    net.Conn // nil when there is none
+	ended   <-chan struct{} // closed when there is nobody any more to ask
+	conn    net.Conn        // nil when there is none
 	reader  *bufio.Reader
 	unsure  int // tries after which nobody knew what had happened
 	denied  int // tries that were answered with 503 or 429
@@ -216,7 +217,11 @@ func (c *client) insist(r request) (answer, error) {
 			c.place++
 			c.hangUp()
 			// Who comes again at once, with all others, only makes it worse.
-			time.Sleep(rand.N(min(retryPauseMax, time.Millisecond<<min(try, 10))))
+			select {
+			case <-time.After(rand.N(min(retryPauseMax, time.Millisecond<<min(try, 10)))):
+			case <-c.ended:
+				return a, fmt.Errorf("undecided when the test ended: %+v, %w", a, err)
+			}
 		}
 		a, err = c.send(r)
 		switch {

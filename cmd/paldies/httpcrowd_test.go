@@ -86,7 +86,7 @@ func startCrowd(t *testing.T, at *workers, campaign, token string, seed uint64) 
 	c := &crowd{t: t, campaign: campaign, token: token, stopping: stop}
 	for place := range crowdClients {
 		m := &member{crowd: c, name: fmt.Sprintf("balsotājs %d", place), unknown: make(map[intent]bool), never: make(map[intent]bool),
-			client: client{workers: at, place: place, random: rand.New(rand.NewPCG(seed, uint64(place)))}}
+			client: client{workers: at, place: place, ended: t.Context().Done(), random: rand.New(rand.NewPCG(seed, uint64(place)))}}
 		c.members = append(c.members, m)
 		c.voting.Go(func() { m.vote(ctx) })
 	}
