@@ -37,7 +37,6 @@ type crowd struct {
 	voting   sync.WaitGroup
 
 	acknowledged atomic.Int64
-	closed       atomic.Bool // it is known that the campaign was closed
 }
 
 // member is one client of a crowd. What it was told is its own until the crowd
@@ -52,6 +51,9 @@ type member struct {
 	unknown map[intent]bool // given up while nobody knew what had happened
 	never   map[intent]bool // given up after "nothing was recorded"
 	refused int             // answers campaign_closed
+
+	kept       request // the last that was acknowledged, and how
+	keptAnswer answer
 }
 
 // receipt is an acknowledged event.
@@ -82,13 +84,19 @@ func crowdSpecialist(i int) string { return fmt.Sprintf("s%d", i) }
 // startCrowd lets clients vote in a campaign.
 func startCrowd(t *testing.T, at *workers, campaign, token string, seed uint64) *crowd {
 	t.Helper()
+	return startCrowdOf(t, at, campaign, token, seed, (*member).vote)
+}
+
+// startCrowdOf lets clients do something in a campaign.
+func startCrowdOf(t *testing.T, at *workers, campaign, token string, seed uint64, life func(*member, context.Context)) *crowd {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	c := &crowd{t: t, campaign: campaign, token: token, stopping: stop}
 	for place := range crowdClients {
 		m := &member{crowd: c, name: fmt.Sprintf("balsotājs %d", place), unknown: make(map[intent]bool), never: make(map[intent]bool),
 			client: client{workers: at, place: place, ended: t.Context().Done(), random: rand.New(rand.NewPCG(seed, uint64(place)))}}
 		c.members = append(c.members, m)
-		c.voting.Go(func() { m.vote(ctx) })
+		c.voting.Go(func() { life(m, ctx) })
 	}
 	t.Cleanup(func() { c.stop() })
 	return c
@@ -193,6 +201,7 @@ func (m *member) ask(r request, what intent) (answer, error) {
 	case m.isClosed(a):
 		return a, nil
 	}
+	m.kept, m.keptAnswer = r, a
 	return a, m.note(a, what)
 }
 
@@ -273,8 +282,9 @@ func voterEvents(t *testing.T, data, campaign string, options ...string) map[uin
 // assertRecorded wants the ledger below the fence to be what was acknowledged:
 // each event once, as it was acknowledged, and beside them nothing but votes
 // that were given up while nobody knew what had happened. The results must say
-// the same, and the audit find nothing. The fence is 0 for none.
-func (c *crowd) assertRecorded(data string, fence uint64, options ...string) {
+// the same, and the audit find nothing. The fence is 0 for none. Returned is how
+// many votes were recorded and not acknowledged.
+func (c *crowd) assertRecorded(data string, fence uint64, options ...string) (unacknowledged int) {
 	t := c.t
 	t.Helper()
 	c.stop()
@@ -328,6 +338,7 @@ func (c *crowd) assertRecorded(data string, fence uint64, options ...string) {
 		c.campaign, told, len(events), void, unsure, denied, len(unknown)+len(events), len(never))
 	c.assertResults(data, counts, options...)
 	paldies(t, data, append([]string{"audit", "verify", "--campaign", c.campaign}, options...)...)
+	return len(events)
 }
 
 // assertResults wants the results to be the votes that count.
