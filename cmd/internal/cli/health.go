@@ -22,7 +22,7 @@ const (
 	httpReadTimeout    = 10 * time.Second
 	httpWriteTimeout   = 15 * time.Second // from the head of a request to the end of its answer, so more than reading may take
 	httpIdleTimeout    = time.Minute
-	httpStopTimeout    = 5 * time.Second // for requests under way when it is asked to stop
+	httpStopTimeout    = httpWriteTimeout // for requests under way when it is asked to stop: as long as one may last
 	httpHeaderBytesMax = 16 << 10
 	// maxConnections is how many are open at a time; who comes beyond that waits
 	// until one is closed.
