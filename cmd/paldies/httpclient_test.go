@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -139,8 +140,8 @@ type client struct {
 	ended   <-chan struct{} // closed when there is nobody any more to ask
 	conn    net.Conn        // nil when there is none
 	reader  *bufio.Reader
-	unsure  int // tries after which nobody knew what had happened
-	denied  int // tries that were answered with 503 or 429
+	unsure  atomic.Int64 // tries after which nobody knew what had happened
+	denied  atomic.Int64 // tries that were answered with 503 or 429
 }
 
 // send sends a request once. After an error it is not known whether it has
@@ -226,9 +227,9 @@ func (c *client) insist(r request) (answer, error) {
 		a, err = c.send(r)
 		switch {
 		case err != nil || a.code == "outcome_unknown":
-			c.unsure++
+			c.unsure.Add(1)
 		case a.undecided():
-			c.denied++
+			c.denied.Add(1)
 		default:
 			return a, nil
 		}

@@ -120,6 +120,22 @@ func (c *crowd) goesOn(events int64) {
 	}
 }
 
+// unsure is how many tries there were after which nobody knew what had
+// happened, and denied how many that were turned away.
+func (c *crowd) unsure() (tries int64) {
+	for _, m := range c.members {
+		tries += m.unsure.Load()
+	}
+	return tries
+}
+
+func (c *crowd) denied() (tries int64) {
+	for _, m := range c.members {
+		tries += m.denied.Load()
+	}
+	return tries
+}
+
 // vote is the life of a client.
 func (m *member) vote(ctx context.Context) {
 	defer m.hangUp()
@@ -306,7 +322,7 @@ func (c *crowd) assertRecorded(data string, fence uint64, options ...string) (un
 		counts[e.Event.Data.Specialist] += map[string]int{"vote": 1, "retract": -1}[e.action()]
 	}
 	unknown, never := make(map[intent]bool), make(map[intent]bool)
-	told, unsure, denied := 0, 0, 0
+	told := 0
 	for _, m := range c.members {
 		for _, r := range m.told {
 			e, ok := events[r.sequence]
@@ -322,7 +338,7 @@ func (c *crowd) assertRecorded(data string, fence uint64, options ...string) (un
 		for what := range m.never {
 			never[intent{what.action, pseudonym(what.voter), what.specialist}] = true
 		}
-		told, unsure, denied = told+len(m.told), unsure+m.unsure, denied+m.denied
+		told += len(m.told)
 	}
 	for sequence, e := range events {
 		what := intent{e.action(), e.Event.Data.Voter, e.Event.Data.Specialist}
@@ -335,7 +351,7 @@ func (c *crowd) assertRecorded(data string, fence uint64, options ...string) (un
 		delete(unknown, what)
 	}
 	t.Logf("%s: %d events acknowledged, %d more recorded, %d void; %d tries of unknown outcome, %d denied; given up: %d unknown, %d denied",
-		c.campaign, told, len(events), void, unsure, denied, len(unknown)+len(events), len(never))
+		c.campaign, told, len(events), void, c.unsure(), c.denied(), len(unknown)+len(events), len(never))
 	c.assertResults(data, counts, options...)
 	paldies(t, data, append([]string{"audit", "verify", "--campaign", c.campaign}, options...)...)
 	return len(events)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -14,8 +15,11 @@ import (
 )
 
 const (
-	// serverKills is how often a NATS server is killed under its workers.
-	serverKills = 5
+	// serverKills is how often a NATS server is killed under its workers, and
+	// leaderKills how often one of three that leads.
+	serverKills, leaderKills = 5, 4
+	// betweenKills is how many events are acknowledged before the next kill.
+	betweenKills = 400
 	// backMax is how long workers may take, once there is a server again, until
 	// they are ready, in time. It is generous, for the machine is busy.
 	backMax = 30 * time.Second
@@ -38,8 +42,20 @@ func comeBack(t *testing.T, daemons ...*daemon) {
 	}
 }
 
+// isMissed waits until workers say that they are not ready.
+func isMissed(t *testing.T, daemons ...*daemon) {
+	t.Helper()
+	for _, d := range daemons {
+		eventually(t, "/readyz says that the server is missed", func() bool {
+			status, _, err := d.ready(t)
+			return err == nil && status == http.StatusServiceUnavailable
+		})
+	}
+}
+
 // TestKilledNode kills the node that two workers have joined by its data
-// directory. The next one has another address, which they must find.
+// directory, and that takes votes itself. The next one has other addresses; that
+// of its ledger the workers must find. Without a node they end in order.
 func TestKilledNode(t *testing.T) {
 	seed, data := randomSeed(t), t.TempDir()
 	random := rand.New(rand.NewPCG(seed, 1))
@@ -47,25 +63,33 @@ func TestKilledNode(t *testing.T) {
 	node := startDaemon(t, data, nodeArgs...)
 	openForVotes(t, data, "gulbene", specialistsFile(t))
 	two := []*daemon{startWorker(t, data), startWorker(t, data)}
-	c := startCrowd(t, workersAt(two...), "gulbene", addToken(t, data, "web"), seed)
-	for range serverKills {
-		c.goesOn(crowdClients)
+	at := workersAt(two...)
+	at.set(len(two), node)
+	c := startCrowd(t, at, "gulbene", addToken(t, data, "web"), seed)
+	for round := range serverKills {
+		c.goesOn(betweenKills)
 		// The moment is what is tested here, not what is waited for.
 		time.Sleep(time.Duration(random.Int64N(int64(killMomentMax))))
 		node.kill()
+		if round%2 == 0 {
+			isMissed(t, two...)
+		}
 		node = startDaemon(t, data, nodeArgs...)
+		at.set(len(two), node)
 		comeBack(t, two...)
 	}
 	c.goesOn(crowdClients)
 	c.assertRecorded(data, 0)
+	node.kill()
+	isMissed(t, two...)
 	for _, d := range two {
 		d.stop(t)
 	}
-	node.stop(t)
 }
 
 // TestKilledServer kills the server that was named to two workers.
 func TestKilledServer(t *testing.T) {
+	t.Parallel() // It waits for some time.
 	seed, data := randomSeed(t), t.TempDir()
 	random := rand.New(rand.NewPCG(seed, 1))
 	config := serverConfig{Name: "mezgls", Dir: t.TempDir(), Port: freePorts(t, 1)[0]}
@@ -75,11 +99,17 @@ func TestKilledServer(t *testing.T) {
 	token := addToken(t, data, "web", servers...)
 	two := []*daemon{startWorker(t, data, servers...), startWorker(t, data, servers...)}
 	c := startCrowd(t, workersAt(two...), "madona", token, seed)
-	for range serverKills {
-		c.goesOn(crowdClients)
+	for round := range serverKills {
+		c.goesOn(betweenKills)
 		// The moment is what is tested here, not what is waited for.
 		time.Sleep(time.Duration(random.Int64N(int64(killMomentMax))))
 		server.kill()
+		if round%2 == 0 {
+			isMissed(t, two...)
+		}
+		if round == 0 { // This takes as long as a request may.
+			eventually(t, "clients are told that the outcome is unknown", func() bool { return c.unsure() > 0 })
+		}
 		server = config.start(t)
 		comeBack(t, two...)
 	}
@@ -93,6 +123,7 @@ func TestKilledServer(t *testing.T) {
 // TestKilledLeaders kills, of a cluster of three servers, the one that leads the
 // ledger, waits until votes go on without it, and starts it again.
 func TestKilledLeaders(t *testing.T) {
+	t.Parallel() // It waits most of the time.
 	seed, data, campaign := randomSeed(t), t.TempDir(), "valmiera"
 	random := rand.New(rand.NewPCG(seed, 1))
 	ports := freePorts(t, 6)
@@ -113,8 +144,8 @@ func TestKilledLeaders(t *testing.T) {
 	c := startCrowd(t, workersAt(two...), campaign, token, seed)
 	js, err := jetstream.New(storetest.Connect(t, natsURL(configs...)))
 	check(t, err)
-	for range serverKills {
-		c.goesOn(crowdClients)
+	for range leaderKills {
+		c.goesOn(betweenKills)
 		// The moment is what is tested here, not what is waited for.
 		time.Sleep(time.Duration(random.Int64N(int64(killMomentMax))))
 		name := leaderOfStream(t, js, campaign)
