@@ -1,20 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-
-	"sakipaldies.lv/ledger/cmd/internal/keyring"
 )
 
 const (
@@ -260,110 +255,4 @@ func (m *member) tryOnce(voter, specialist string) error {
 		m.hangUp()
 	}
 	return nil
-}
-
-// recordedEvent is an event of a voter as the ledger has it.
-type recordedEvent struct {
-	Sequence uint64
-	Event    struct {
-		ID   string
-		Type string
-		Data struct {
-			Voter      string
-			Specialist string `json:"specialist_id"`
-		}
-	}
-}
-
-// action is what the voter did.
-func (e recordedEvent) action() string {
-	return map[string]string{"lv.sakipaldies.vote.cast.v1": "vote", "lv.sakipaldies.vote.retracted.v1": "retract"}[e.Event.Type]
-}
-
-// voterEvents are all events of voters, by sequence.
-func voterEvents(t *testing.T, data, campaign string, options ...string) map[uint64]recordedEvent {
-	t.Helper()
-	out := paldies(t, data, append([]string{"audit", "replay", "--campaign", campaign, "--type", "vote", "-o", "json"}, options...)...)
-	events := make(map[uint64]recordedEvent)
-	for lines := bufio.NewScanner(strings.NewReader(out)); lines.Scan(); {
-		var e recordedEvent
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			t.Fatalf("%v in %s", err, lines.Text())
-		}
-		events[e.Sequence] = e
-	}
-	return events
-}
-
-// assertRecorded wants the ledger below the fence to be what was acknowledged:
-// each event once, as it was acknowledged, and beside them nothing but votes
-// that were given up while nobody knew what had happened. The results must say
-// the same, and the audit find nothing. The fence is 0 for none. Returned is how
-// many votes were recorded and not acknowledged.
-func (c *crowd) assertRecorded(data string, fence uint64, options ...string) (unacknowledged int) {
-	t := c.t
-	t.Helper()
-	c.stop()
-	key, err := keyring.Load(keyring.Path(data, c.campaign))
-	check(t, err)
-	pseudonym := func(voter string) string {
-		p, err := key.Voter(voter)
-		check(t, err)
-		return p.String()
-	}
-	events := voterEvents(t, data, c.campaign, options...)
-	counts, void := make(map[string]int), 0
-	for sequence, e := range events {
-		if fence > 0 && sequence > fence {
-			void++
-			delete(events, sequence)
-			continue
-		}
-		counts[e.Event.Data.Specialist] += map[string]int{"vote": 1, "retract": -1}[e.action()]
-	}
-	unknown, never := make(map[intent]bool), make(map[intent]bool)
-	told := 0
-	for _, m := range c.members {
-		for _, r := range m.told {
-			e, ok := events[r.sequence]
-			got := intent{e.action(), e.Event.Data.Voter, e.Event.Data.Specialist}
-			if want := (intent{r.action, pseudonym(r.voter), r.specialist}); !ok || got != want || e.Event.ID != r.eventID {
-				t.Errorf("acknowledged: %+v, of voter %s; recorded or left over: %+v", r, want.voter, e)
-			}
-			delete(events, r.sequence) // It may have been acknowledged once.
-		}
-		for what := range m.unknown {
-			unknown[intent{what.action, pseudonym(what.voter), what.specialist}] = true
-		}
-		for what := range m.never {
-			never[intent{what.action, pseudonym(what.voter), what.specialist}] = true
-		}
-		told += len(m.told)
-	}
-	for sequence, e := range events {
-		what := intent{e.action(), e.Event.Data.Voter, e.Event.Data.Specialist}
-		switch {
-		case never[what]:
-			t.Errorf("event %d was recorded, and the client was told that nothing was", sequence)
-		case !unknown[what]:
-			t.Errorf("event %d was never acknowledged: %+v", sequence, e)
-		}
-		delete(unknown, what)
-	}
-	t.Logf("%s: %d events acknowledged, %d more recorded, %d void; %d tries of unknown outcome, %d denied; given up: %d unknown, %d denied",
-		c.campaign, told, len(events), void, c.unsure(), c.denied(), len(unknown)+len(events), len(never))
-	c.assertResults(data, counts, options...)
-	paldies(t, data, append([]string{"audit", "verify", "--campaign", c.campaign}, options...)...)
-	return len(events)
-}
-
-// assertResults wants the results to be the votes that count.
-func (c *crowd) assertResults(data string, want map[string]int, options ...string) {
-	c.t.Helper()
-	got := column(c.t, paldies(c.t, data, append([]string{"results", "--campaign", c.campaign, "-o", "csv"}, options...)...), "specialist_id", "votes")
-	for i := range crowdSpecialists {
-		if id := crowdSpecialist(i); got[id] != strconv.Itoa(want[id]) {
-			c.t.Errorf("%s has %q votes in the results, %d were acknowledged", id, got[id], want[id])
-		}
-	}
 }
