@@ -221,7 +221,7 @@ func (c *client) insist(r request) (answer, error) {
 			select {
 			case <-time.After(rand.N(min(retryPauseMax, time.Millisecond<<min(try, 10)))):
 			case <-c.ended:
-				return a, fmt.Errorf("undecided when the test ended: %+v, %w", a, err)
+				return a, fmt.Errorf("undecided when the test ended: %+v, %v", a, err)
 			}
 		}
 		a, err = c.send(r)
@@ -234,7 +234,7 @@ func (c *client) insist(r request) (answer, error) {
 			return a, nil
 		}
 	}
-	return a, fmt.Errorf("undecided after %d tries; the last came to %+v, %w", maxTries, a, err)
+	return a, fmt.Errorf("undecided after %d tries; the last came to %+v, %v", maxTries, a, err)
 }
 
 // openForVotes opens a campaign in which votes of today count, beside those of
