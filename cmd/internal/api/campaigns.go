@@ -63,10 +63,10 @@ func listCampaigns(c *call) (reply, error) {
 		if !c.credential.Covers(id) {
 			continue
 		}
-		in, err := c.backend.Campaigns.Get(c.Context(), id)
+		r, err := c.register(id)
 		switch code := codeOf(err); {
 		case err == nil:
-			list.Campaigns = append(list.Campaigns, describeCampaign(in.Register().Campaign()))
+			list.Campaigns = append(list.Campaigns, describeCampaign(r.Campaign()))
 		case code == UnknownCampaign || code == CampaignNotServed: // it is not this service's
 		default:
 			return reply{}, err
@@ -75,12 +75,18 @@ func listCampaigns(c *call) (reply, error) {
 	return reply{status: http.StatusOK, body: list}, nil
 }
 
-func getCampaign(c *call) (reply, error) {
-	in, err := c.intake()
+// register is a campaign as it is now: a worker without votes would not notice
+// otherwise that it was closed.
+func (c *call) register(id string) (*domain.Register, error) {
+	in, err := c.backend.Campaigns.Get(c.Context(), id)
 	if err != nil {
-		return reply{}, err
+		return nil, err
 	}
-	r, err := in.Recent(c.Context())
+	return in.Recent(c.Context())
+}
+
+func getCampaign(c *call) (reply, error) {
+	r, err := c.register(c.campaign)
 	if err != nil {
 		return reply{}, err
 	}
@@ -110,11 +116,7 @@ func (s *searches) listSpecialists(c *call) (reply, error) {
 	if len(q["q"]) > maxSearchBytes {
 		return reply{}, &malformedError{"q is too long"}
 	}
-	in, err := c.intake()
-	if err != nil {
-		return reply{}, err
-	}
-	r, err := in.Recent(c.Context())
+	r, err := c.register(c.campaign)
 	if err != nil {
 		return reply{}, err
 	}

@@ -295,10 +295,11 @@ func (q request) of(voter string) request {
 }
 
 func (q request) with(name, value string) request {
-	headers := map[string]string{name: value}
+	headers := make(map[string]string)
 	for n, v := range q.headers {
 		headers[n] = v
 	}
+	headers[name] = value
 	q.headers = headers
 	return q
 }
