@@ -88,6 +88,14 @@ func (d *desk) failing(appends, reads storetest.Fault) {
 	})
 }
 
+// votes are all that voters did.
+func (d *desk) votes() []eventstore.Recorded {
+	d.world.t.Helper()
+	events, err := d.ledger.Reopen().History(d.world.t.Context(), votersSubject, 0, eventstore.Leader)
+	check(d.world.t, err)
+	return events
+}
+
 // deskCampaigns are the one campaign of a desk.
 type deskCampaigns struct{ desk *desk }
 

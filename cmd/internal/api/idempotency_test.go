@@ -82,7 +82,7 @@ const (
 	stormClients = 64
 	// stormLanes is how many voters have their storm at a time: with one alone
 	// the machine would mostly wait.
-	stormLanes = 8
+	stormLanes = 16
 	// sharedEach is of how many voters one has the storm with one key, too.
 	sharedEach = 10
 )
@@ -184,11 +184,14 @@ func (s *storm) oneWins(answers [stormClients]response) {
 	}
 }
 
+// votersSubject is that of all that voters did.
+const votersSubject = "ledger." + campaign + ".voter.*"
+
 // events are all that voters did, as the leader has it.
 func (w *world) events() []eventstore.Recorded {
 	w.t.Helper()
 	l := w.open(w.server.Connect(w.t), campaign)
-	events, err := l.History(w.t.Context(), "ledger."+campaign+".voter.*", 0, eventstore.Leader)
+	events, err := l.History(w.t.Context(), votersSubject, 0, eventstore.Leader)
 	check(w.t, err)
 	return events
 }

@@ -37,7 +37,7 @@ type (
 		Campaign string `path:"campaign" doc:"Id of the campaign." example:"2018"`
 	}
 	keyed struct {
-		IdempotencyKey string `header:"Idempotency-Key" maxLength:"200" doc:"The channel's own id of the submission. Who repeats it with the same content gets the same answer, whatever became of the first try. Needed on a channel without identity, where it is the slip's id."`
+		IdempotencyKey string `header:"Idempotency-Key" maxLength:"128" doc:"The channel's own id of the submission. Who repeats it with the same content gets the same answer, whatever became of the first try. Needed on a channel without identity, where it is the slip's id."`
 	}
 	ofVoter struct {
 		PaldiesVoter string `header:"Paldies-Voter" required:"true" doc:"The voter's id, as in a vote, percent-encoded UTF-8. On a channel without identity: the slip's id."`
@@ -53,7 +53,10 @@ type (
 
 // described is an operation in OpenAPI: In and Out are what huma reads from.
 func described[In, Out any](api huma.API, o operation, status int, summary, description string, problems ...domain.Code) {
-	problems = append(problems, Malformed, Unauthorized, CampaignNotAllowed, TooManyRequests, Busy, Unavailable)
+	problems = append(problems, Malformed, Unauthorized, TooManyRequests, Busy, Unavailable)
+	if strings.Contains(o.path, "{campaign}") {
+		problems = append(problems, CampaignNotAllowed, UnknownCampaign, CampaignNotServed)
+	}
 	op := huma.Operation{OperationID: o.id, Method: o.method, Path: o.path, Summary: summary, Description: description,
 		DefaultStatus: status, Responses: problemResponses(api, problems), Security: []map[string][]string{{"credential": {}}}}
 	if o.body {
@@ -103,14 +106,12 @@ func spec(operations []operation) *huma.OpenAPI {
 	describeVotes(api, by)
 	described[struct{}, struct{ Body CampaignList }](api, by["list-campaigns"], http.StatusOK, "Campaigns",
 		"The campaigns that this service takes votes for.")
-	described[inCampaign, struct{ Body Campaign }](api, by["get-campaign"], http.StatusOK, "A campaign and its rules", "",
-		UnknownCampaign, CampaignNotServed)
+	described[inCampaign, struct{ Body Campaign }](api, by["get-campaign"], http.StatusOK, "A campaign and its rules", "")
 	described[struct {
 		inCampaign
 		Q string `query:"q" maxLength:"200" doc:"Words that all must be in the name, the position, the place or the id; without diacritics and in any case." example:"cirule"`
 		paged
-	}, struct{ Body SpecialistList }](api, by["list-specialists"], http.StatusOK, "Specialists", "All, or those that are searched for, in the order of their names.",
-		UnknownCampaign, CampaignNotServed)
+	}, struct{ Body SpecialistList }](api, by["list-specialists"], http.StatusOK, "Specialists", "All, or those that are searched for, in the order of their names.")
 	return api.OpenAPI()
 }
 
@@ -125,7 +126,7 @@ func describeVotes(api huma.API, by map[string]operation) {
 	}](api, by["cast-vote"], http.StatusCreated, "Cast a vote", "It is recorded durably before this is answered.",
 		domain.AlreadyVoted, domain.VoteLimitReached, domain.UnknownSpecialist, domain.WithdrawnSpecialist, domain.ClosedCampaign,
 		domain.TooEarly, domain.TooLate, domain.CastInFuture, domain.ChannelNotAccepted, domain.IdempotencyMismatch,
-		CastAtNotAccepted, UnknownCampaign, BodyTooLarge, UnsupportedMediaType, RequestTimeout, OutcomeUnknown, CampaignNotServed)
+		CastAtNotAccepted, BodyTooLarge, UnsupportedMediaType, RequestTimeout, OutcomeUnknown)
 	described[struct {
 		inCampaign
 		numbered
@@ -136,19 +137,19 @@ func describeVotes(api huma.API, by map[string]operation) {
 		Body     Receipt
 	}](api, by["retract-vote"], http.StatusCreated, "Take a vote back", "The vote must be this voter's. The retraction is an event of its own, with a receipt of its own.",
 		domain.UnknownVote, domain.AlreadyRetracted, domain.ClosedCampaign, domain.TooEarly, domain.TooLate, domain.ChannelNotAccepted,
-		domain.IdempotencyMismatch, UnknownCampaign, OutcomeUnknown, CampaignNotServed)
+		domain.IdempotencyMismatch, OutcomeUnknown)
 	described[struct {
 		inCampaign
 		numbered
 		ofVoter
 	}, struct{ Body ProvenVote }](api, by["get-vote"], http.StatusOK, "A receipt", "A vote or a retraction of this voter, with the proof that it is in the signed log.",
-		domain.UnknownVote, domain.ChannelNotAccepted, UnknownCampaign, CampaignNotServed)
+		domain.UnknownVote, domain.ChannelNotAccepted)
 	described[struct {
 		inCampaign
 		paged
 		ofVoter
 	}, struct{ Body VoteList }](api, by["list-votes"], http.StatusOK, "A voter's own votes", "",
-		domain.ChannelNotAccepted, UnknownCampaign, CampaignNotServed)
+		domain.ChannelNotAccepted)
 }
 
 //go:embed docs.html

@@ -85,7 +85,7 @@ var kinds = func() map[domain.Code]kind {
 		{MethodNotAllowed, http.StatusMethodNotAllowed, "This address does not have this method.", "Šai adresei šādas metodes nav."},
 		{RequestTimeout, http.StatusRequestTimeout, "The request took too long to arrive.", "Pieprasījums pienāca pārāk lēni."},
 		{BodyTooLarge, http.StatusRequestEntityTooLarge, "The request is too large.", "Pieprasījums ir pārāk liels."},
-		{UnsupportedMediaType, http.StatusUnsupportedMediaType, "The body must be application/json.", "Pieprasījuma saturam jābūt application/json."},
+		{UnsupportedMediaType, http.StatusUnsupportedMediaType, "The body must be application/json in UTF-8.", "Pieprasījuma saturam jābūt application/json, UTF-8 kodējumā."},
 		{TooManyRequests, http.StatusTooManyRequests, "Too many requests; try again later.", "Pārāk daudz pieprasījumu; mēģiniet vēlāk."},
 		{Busy, http.StatusServiceUnavailable, "There is too much to do at the moment; nothing was recorded, try again.", "Šobrīd ir pārāk daudz darba; nekas netika ierakstīts, mēģiniet vēlreiz."},
 		{Unavailable, http.StatusServiceUnavailable, "The ledger cannot be reached; nothing was recorded, try again.", "Reģistrs nav sasniedzams; nekas netika ierakstīts, mēģiniet vēlreiz."},
@@ -136,13 +136,15 @@ func problemOf(c *call, err error) answer {
 		p.Detail = invalid.Error()
 	case errors.As(err, &tooMany):
 		a.retry = tooMany.after
+	case errors.Is(err, errEncoded):
+		p.Detail = "Content-Encoding is not understood: send the body as it is"
 	}
 	k := kinds[code]
 	p.Type, p.Status, p.Code, p.Title = typePrefix+string(code), k.status, code, k.en
 	if latvian(c.Header.Get("Accept-Language")) {
 		p.Title = k.lv
 	}
-	if k.status == http.StatusServiceUnavailable {
+	if k.status == http.StatusServiceUnavailable || k.status == http.StatusTooManyRequests {
 		a.retry = max(a.retry, retryAfter)
 	}
 	if k.status >= http.StatusInternalServerError {
@@ -165,6 +167,7 @@ var sentinels = []struct {
 	{errOtherCampaign, CampaignNotAllowed},
 	{errStatedTime, CastAtNotAccepted},
 	{errNotJSON, UnsupportedMediaType},
+	{errEncoded, UnsupportedMediaType},
 	{errBodyTooLarge, BodyTooLarge},
 	{errBodyTimeout, RequestTimeout},
 	{errBusy, Busy},

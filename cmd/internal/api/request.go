@@ -56,6 +56,9 @@ func (c *call) idempotencyKey() (string, error) {
 	if n := len(key); n >= 2 && key[0] == '"' && key[n-1] == '"' {
 		key = key[1 : n-1]
 	}
+	if err == nil && key == "" && len(c.Header[idempotencyHeader]) > 0 {
+		return "", &malformedError{"the header " + idempotencyHeader + " is empty"} // It would protect from nothing.
+	}
 	return key, err
 }
 
@@ -124,8 +127,12 @@ func limit(text string) (int, error) {
 
 // readBody reads the whole body, within its limits.
 func (c *call) readBody(w http.ResponseWriter) error {
-	if !isJSON(c.Header.Get("Content-Type")) {
+	if types := c.Header["Content-Type"]; len(types) != 1 || !isJSON(types[0]) {
 		return errNotJSON
+	}
+	// What is compressed would be read as JSON that is broken.
+	if encodings := c.Header["Content-Encoding"]; len(encodings) > 1 || len(encodings) == 1 && !strings.EqualFold(encodings[0], "identity") {
+		return errEncoded
 	}
 	if c.ContentLength > maxBodyBytes {
 		return errBodyTooLarge

@@ -27,6 +27,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"path"
 	"regexp"
 	"runtime/debug"
 	"strings"
@@ -124,7 +125,21 @@ func (s *Server) Use(b *Backend) { s.backend.Store(b) }
 var Paths = []string{"/api/", "/openapi.json", "/docs"}
 
 // ServeHTTP implements http.Handler for Paths.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !plain(r) {
+		s.unknown(w, r)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// plain says whether an address is written as addresses here are. Others are
+// none: http.ServeMux would answer them in words of its own, or send a vote on
+// to another address.
+func plain(r *http.Request) bool {
+	p := r.URL.EscapedPath()
+	return path.IsAbs(p) && path.Clean(p) == p
+}
 
 // operation is one thing that can be asked for.
 type operation struct {
@@ -254,14 +269,7 @@ var pseudonyms = regexp.MustCompile(`[0-9a-f]{32}`)
 // unknown answers for addresses that are none, and for methods that an address
 // does not have.
 func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
-	var allowed []string
-	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
-		other := *r
-		other.Method = method
-		if _, pattern := s.mux.Handler(&other); pattern != "/" {
-			allowed = append(allowed, method)
-		}
-	}
+	allowed := s.allowed(r)
 	o := &operation{id: "unknown", answer: func(*call) (reply, error) { return reply{}, errNotFound }}
 	c := &call{Request: r, operation: o}
 	a := problemOf(c, errNotFound)
@@ -273,6 +281,21 @@ func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
 	s.account(c, a, 0)
 }
 
+// allowed are the methods that an address has.
+func (s *Server) allowed(r *http.Request) (methods []string) {
+	if !plain(r) {
+		return nil
+	}
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		other := *r
+		other.Method = method
+		if _, pattern := s.mux.Handler(&other); pattern != "/" {
+			methods = append(methods, method)
+		}
+	}
+	return methods
+}
+
 // Errors that only a request can have.
 var (
 	errInternal      = errors.New("internal error")
@@ -282,6 +305,7 @@ var (
 	errOtherCampaign = errors.New("the credential is another campaign's")
 	errStatedTime    = errors.New("this channel may not state a time")
 	errNotJSON       = errors.New("not application/json")
+	errEncoded       = errors.New("the body is compressed")
 	errBodyTooLarge  = errors.New("the body is too large")
 	errBodyTimeout   = errors.New("the body takes too long")
 	errGone          = errors.New("the client has gone")

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -20,7 +21,7 @@ import (
 const (
 	httpHeaderTimeout  = 5 * time.Second
 	httpReadTimeout    = 10 * time.Second
-	httpWriteTimeout   = 15 * time.Second // from the head of a request to the end of its answer, so more than reading may take
+	httpWriteTimeout   = 20 * time.Second // from the head of a request to the end of its answer, so more than reading and what the API then takes (8 s) together
 	httpIdleTimeout    = time.Minute
 	httpStopTimeout    = httpWriteTimeout // for requests under way when it is asked to stop: as long as one may last
 	httpHeaderBytesMax = 16 << 10
@@ -89,8 +90,21 @@ func (h *health) handler() http.Handler {
 		for _, path := range api.Paths {
 			mux.Handle(path, h.intake.server)
 		}
+		return h.intakeFirst(mux)
 	}
 	return mux
+}
+
+// intakeFirst lets the API answer for all that begins like its addresses. The
+// mux would send on what is not written plainly, and answer with a page.
+func (h *health) intakeFirst(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/api/") {
+			h.intake.server.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // livez says that the process answers; it asks nothing of anybody, so that a
