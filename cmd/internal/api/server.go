@@ -126,6 +126,12 @@ var Paths = []string{"/api/", "/openapi.json", "/docs"}
 
 // ServeHTTP implements http.Handler for Paths.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if len(r.TransferEncoding) > 0 {
+		// It may have had a Content-Length too, which net/http drops, and whoever
+		// sent it on may have gone by that. The connection must end then (RFC 9112,
+		// 6.1), or the rest would be read as another caller's request.
+		w.Header().Set("Connection", "close")
+	}
 	if !plain(r) {
 		s.unknown(w, r)
 		return
