@@ -15,6 +15,15 @@ import (
 // runs; a test may shorten its times. It returns the address.
 func (k *worker) front(t testing.TB, change ...func(*http.Server)) string {
 	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	k.serve(t, listener, change...)
+	return listener.Addr().String()
+}
+
+// serve serves a listener until the test ends.
+func (k *worker) serve(t testing.TB, listener net.Listener, change ...func(*http.Server)) {
+	t.Helper()
 	const maxConnections = 8192
 	s := &http.Server{
 		Handler:           k.api,
@@ -23,13 +32,11 @@ func (k *worker) front(t testing.TB, change ...func(*http.Server)) string {
 		WriteTimeout:      20 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(slog.NewJSONHandler(k.logged, nil), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(slog.NewJSONHandler(k.logged, &slog.HandlerOptions{Level: slog.LevelDebug}), slog.LevelWarn),
 	}
 	for _, f := range change {
 		f(s)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(netutil.LimitListener(listener, maxConnections)) }()
 	t.Cleanup(func() {
@@ -38,5 +45,4 @@ func (k *worker) front(t testing.TB, change ...func(*http.Server)) string {
 			t.Error(err)
 		}
 	})
-	return listener.Addr().String()
 }

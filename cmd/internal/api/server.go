@@ -25,6 +25,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"path"
@@ -186,7 +187,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, o *operation) {
 func (s *Server) answer(w http.ResponseWriter, c *call) (a answer) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("a request ended in a panic", "operation", c.operation.id, "panic", p, "stack", string(debug.Stack()))
+			s.log.Error("a request ended in a panic", "operation", c.operation.id, "panic", unnamed(fmt.Sprint(p)), "stack", string(debug.Stack()))
 			a = problemOf(c, errInternal)
 		}
 	}()
@@ -264,13 +265,16 @@ func (s *Server) account(c *call, a answer, took time.Duration) {
 		attrs = append(attrs, slog.String("credential", c.credential.ID), slog.String("channel", c.credential.Channel))
 	}
 	if a.cause != nil {
-		attrs = append(attrs, slog.String("error", pseudonyms.ReplaceAllString(a.cause.Error(), "(voter)")))
+		attrs = append(attrs, slog.String("error", unnamed(a.cause.Error())))
 	}
 	s.log.LogAttrs(context.Background(), a.level(), "request", attrs...)
 }
 
 // pseudonyms are in the subjects that errors of the ledger name.
 var pseudonyms = regexp.MustCompile(`[0-9a-f]{32}`)
+
+// unnamed is a text for the log without the voters that it names.
+func unnamed(text string) string { return pseudonyms.ReplaceAllString(text, "(voter)") }
 
 // unknown answers for addresses that are none, and for methods that an address
 // does not have.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -161,7 +160,7 @@ func converse(t testing.TB, c *wire, text, method string) (answers []response) {
 	go func() { // the server may answer, and close, before it has read all
 		_, err := io.WriteString(c, text)
 		if err == nil {
-			err = c.Conn.(*net.TCPConn).CloseWrite()
+			err = c.Conn.(interface{ CloseWrite() error }).CloseWrite()
 		}
 		sent <- err
 	}()

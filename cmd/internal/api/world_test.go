@@ -139,7 +139,7 @@ func (w *world) worker() *worker {
 	w.t.Helper()
 	nc := w.server.Connect(w.t)
 	k := &worker{world: w, logged: new(safeBuffer), metrics: api.NewMetrics(func() int { return 0 })}
-	log := slog.New(slog.NewJSONHandler(k.logged, nil))
+	log := slog.New(slog.NewJSONHandler(k.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	k.api, err = api.NewServer(log, k.metrics)
 	check(w.t, err)
