@@ -63,6 +63,13 @@ func newDesk(t testing.TB, change ...func(*domain.CampaignOpened)) *desk {
 	return d
 }
 
+// forget keeps a long run from keeping all that was logged.
+func (b *safeBuffer) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text.Reset()
+}
+
 func (d *desk) backend(known passes) *api.Backend {
 	return &api.Backend{Credentials: known, Campaigns: deskCampaigns{d}}
 }
