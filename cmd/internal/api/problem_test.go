@@ -154,7 +154,7 @@ func getting(err error) func(*desk) {
 }
 
 // unready are credentials that have not been read yet.
-type unready struct{ passes }
+type unready struct{}
 
 func (unready) Check(string) (*credential.Credential, error) { return nil, credential.ErrNotReady }
 
