@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sakipaldies.lv/ledger/cmd/internal/api"
 	"sakipaldies.lv/ledger/domain"
@@ -26,7 +27,8 @@ func same(t testing.TB, a, b response) {
 func TestSameKey(t *testing.T) {
 	w := newWorld(t)
 	first, second := w.worker(), w.worker()
-	v := castAt(w.now().AddDate(0, 0, -1)).by("in_person").with("Idempotency-Key", "k1")
+	at := w.now().AddDate(0, 0, -1)
+	v := castAt(at.In(time.FixedZone("EET", 2*60*60))).by("in_person").with("Idempotency-Key", "k1")
 	cast := first.ask(v)
 	receipt := cast.receipt(t)
 	if receipt.CastAt == "" || receipt.Vote != 0 || receipt.Action != "vote" {
@@ -35,7 +37,7 @@ func TestSameKey(t *testing.T) {
 	same(t, cast, first.ask(v))
 	same(t, cast, second.ask(v))
 	same(t, cast, second.ask(v.with("Idempotency-Key", `"k1"`)))
-	inUTC := castAt(w.now().AddDate(0, 0, -1).UTC()).by("in_person").with("Idempotency-Key", "k1")
+	inUTC := castAt(at.UTC()).by("in_person").with("Idempotency-Key", "k1")
 	same(t, cast, second.ask(inUTC))
 	p := refused(t, second.ask(castAt(w.now()).by("in_person").with("Idempotency-Key", "k1")), domain.IdempotencyMismatch)
 	if p.Sequence != receipt.Sequence {
