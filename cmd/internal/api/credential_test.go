@@ -8,6 +8,7 @@ import (
 
 	"sakipaldies.lv/ledger/cmd/internal/api"
 	"sakipaldies.lv/ledger/cmd/internal/credential"
+	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore/storetest"
 )
 
@@ -98,4 +99,23 @@ func TestRateLimit(t *testing.T) {
 	}
 	k.ask(vote(peter, "ilze-berzina", "k1").by("quick")).receipt(t)
 	k.ask(vote(peter, "zane-cirule", "k2")).receipt(t)
+}
+
+// TestBoundCredential: a credential of one campaign is good for no other, and
+// sees no other.
+func TestBoundCredential(t *testing.T) {
+	w := newWorld(t)
+	const bound = "bound"
+	w.tokens[bound] = w.token(credential.Credential{Channel: "web", Campaign: campaign})
+	k := w.worker()
+	k.ask(vote(anna, "ilze-berzina", "k1").by(bound)).receipt(t)
+	var list api.CampaignList
+	read(t, k.ask(request{path: "/api/v1/campaigns", channel: bound}), &list)
+	if len(list.Campaigns) != 1 {
+		t.Errorf("it sees %+v", list)
+	}
+	elsewhere := request{path: "/api/v1/campaigns/2019/votes", channel: bound, body: vote(anna, "ilze-berzina", "").body}
+	refused(t, k.ask(elsewhere), api.CampaignNotAllowed)
+	refused(t, k.ask(elsewhere.by("web")), api.UnknownCampaign)
+	refused(t, k.ask(vote(anna, "zane-cirule", "k1").by("pasts")), domain.ChannelNotAccepted)
 }

@@ -8,9 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"sakipaldies.lv/ledger/cmd/internal/api"
 )
 
 // serving runs serveHTTP, as it is, on a free port. The function stops it, and
@@ -125,5 +128,33 @@ func TestServeHTTPStop(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Errorf("it ended with %v", err)
+	}
+}
+
+// TestPlainAddresses: a vote whose address is not written plainly is not sent
+// on to another one; the API says that there is no such address.
+func TestPlainAddresses(t *testing.T) {
+	server, err := api.NewServer(slog.New(slog.DiscardHandler), api.NewMetrics(func() int { return 0 }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHealth(nil, nil, nil)
+	h.intake = &httpIntake{server: server, metrics: api.NewMetrics(func() int { return 0 })}
+	handler := h.handler()
+	for path, status := range map[string]int{
+		"/api/v1//campaigns":           http.StatusNotFound,
+		"/api/v1/x/../campaigns":       http.StatusNotFound,
+		"/api/v1/campaigns/x/votes":    http.StatusServiceUnavailable, // there is no node
+		"/api/v1/campaigns/x/../votes": http.StatusNotFound,
+		"/openapi.json":                http.StatusMethodNotAllowed,
+		"/docs":                        http.StatusMethodNotAllowed,
+		"/livez":                       http.StatusMethodNotAllowed,
+		"/nav":                         http.StatusNotFound,
+	} {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, nil))
+		if w.Code != status {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
 	}
 }
