@@ -31,8 +31,11 @@ var inOrder = []string{"Anna", "Āris", "Cālis", "Čaksts", "Elza", "Ēriks", "
 // withNames is a desk whose specialists have these names and no others beside
 // those of every desk.
 func withNames(t *testing.T, names []string) *desk {
+	t.Helper()
 	d := newDesk(t)
-	for _, i := range rand.Perm(len(names)) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for _, i := range rand.New(rand.NewPCG(seed, 0)).Perm(len(names)) {
 		_, err := d.intake.SetSpecialist(t.Context(), fmt.Sprintf("s%d", i), domain.Profile{Name: names[i], Institution: "Ķekavas novads"})
 		check(t, err)
 	}
