@@ -51,10 +51,10 @@ const (
 	// who comes beyond that is answered at once with `busy`. What the ledger holds
 	// of them is bounded there.
 	maxInFlight = 4096
-	// requestTimeout is how long a request may take, in time, once its body is
+	// WorkTimeout is how long a request is worked on, in time, once its body is
 	// there. Electing a leader may take longer: then the outcome is unknown, and
 	// the client asks again.
-	requestTimeout = 8 * time.Second
+	WorkTimeout = 8 * time.Second
 	// pageDefault and pageMax are how many items a page has.
 	pageDefault = 100
 	pageMax     = 1000
@@ -205,7 +205,7 @@ func (s *Server) answer(w http.ResponseWriter, c *call) (a answer) {
 	default:
 		return problemOf(c, errBusy)
 	}
-	ctx, stop := context.WithTimeout(c.Context(), requestTimeout)
+	ctx, stop := context.WithTimeout(c.Context(), WorkTimeout)
 	defer stop()
 	c.Request = c.WithContext(ctx)
 	re, err := c.operation.answer(c)

@@ -21,7 +21,7 @@ import (
 const (
 	httpHeaderTimeout  = 5 * time.Second
 	httpReadTimeout    = 10 * time.Second
-	httpWriteTimeout   = 20 * time.Second // from the head of a request to the end of its answer, so more than reading and what the API then takes (8 s) together
+	httpWriteTimeout   = 20 * time.Second // from the head of a request to the end of its answer, so more than reading and api.WorkTimeout together
 	httpIdleTimeout    = time.Minute
 	httpStopTimeout    = httpWriteTimeout // for requests under way when it is asked to stop: as long as one may last
 	httpHeaderBytesMax = 16 << 10

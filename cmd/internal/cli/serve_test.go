@@ -96,6 +96,14 @@ func TestServeHTTPLimits(t *testing.T) {
 	}
 }
 
+// TestServeHTTPTimes: a request that takes all the time that it has to arrive,
+// and then all that it has to be worked on, is still answered.
+func TestServeHTTPTimes(t *testing.T) {
+	if least := httpReadTimeout + api.WorkTimeout; httpWriteTimeout <= least {
+		t.Errorf("an answer may take %v, and it is cut off after %v", least, httpWriteTimeout)
+	}
+}
+
 // TestServeHTTPStop: a request under way is answered before the server ends,
 // and nobody is let in after that.
 func TestServeHTTPStop(t *testing.T) {
