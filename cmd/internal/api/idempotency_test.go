@@ -128,6 +128,7 @@ func (s *storm) ask(of func(client int) request) [stormClients]response {
 // one is answered 201 and the others 409 with its number; with one key all are
 // answered alike. Two workers take them.
 func TestStorm(t *testing.T) {
+	t.Parallel() // it takes longest
 	w := newWorld(t)
 	workers := [2]*worker{w.worker(), w.worker()}
 	voters := stormVoters

@@ -108,6 +108,7 @@ func (k *worker) confide() (asked int) {
 // line, whatever happens: refusals, conflicts, strange requests, a ledger that
 // is away.
 func TestLogs(t *testing.T) {
+	t.Parallel() // it mostly waits for a ledger that is away
 	w := newWorld(t)
 	workers := [2]*worker{w.worker(), w.worker()}
 	w.tokens["revoked"] = w.token(credential.Credential{Channel: "web", Rate: 1, Burst: 1})
