@@ -84,7 +84,7 @@ const (
 	stormClients = 64
 	// stormLanes is how many voters have their storm at a time: with one alone
 	// the machine would mostly wait.
-	stormLanes = 16
+	stormLanes = 8
 	// sharedEach is of how many voters one has the storm with one key, too.
 	sharedEach = 10
 )
