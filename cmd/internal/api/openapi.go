@@ -31,21 +31,22 @@ func (s *Server) operations() []operation {
 	}
 }
 
-// What the operations take beside a body, for their description.
+// What the operations take beside a body, for their description. The names are
+// exported because huma passes over others.
 type (
-	inCampaign struct {
+	InCampaign struct {
 		Campaign string `path:"campaign" doc:"Id of the campaign." example:"2018"`
 	}
-	keyed struct {
+	Keyed struct {
 		IdempotencyKey string `header:"Idempotency-Key" maxLength:"128" doc:"The channel's own id of the submission. Who repeats it with the same content gets the same answer, whatever became of the first try. Needed on a channel without identity, where it is the slip's id."`
 	}
-	ofVoter struct {
+	OfVoter struct {
 		PaldiesVoter string `header:"Paldies-Voter" required:"true" doc:"The voter's id, as in a vote, percent-encoded UTF-8. On a channel without identity: the slip's id."`
 	}
-	numbered struct {
+	Numbered struct {
 		Sequence uint64 `path:"sequence" minimum:"1" doc:"A receipt number of this voter."`
 	}
-	paged struct {
+	Paged struct {
 		Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"How many items the page has."`
 		After string `query:"after" doc:"The next of the page before."`
 	}
@@ -106,19 +107,19 @@ func spec(operations []operation) *huma.OpenAPI {
 	describeVotes(api, by)
 	described[struct{}, struct{ Body CampaignList }](api, by["list-campaigns"], http.StatusOK, "Campaigns",
 		"The campaigns that this service takes votes for.")
-	described[inCampaign, struct{ Body Campaign }](api, by["get-campaign"], http.StatusOK, "A campaign and its rules", "")
+	described[InCampaign, struct{ Body Campaign }](api, by["get-campaign"], http.StatusOK, "A campaign and its rules", "")
 	described[struct {
-		inCampaign
+		InCampaign
 		Q string `query:"q" maxLength:"200" doc:"Words that all must be in the name, the position, the place or the id; without diacritics and in any case." example:"cirule"`
-		paged
+		Paged
 	}, struct{ Body SpecialistList }](api, by["list-specialists"], http.StatusOK, "Specialists", "All, or those that are searched for, in the order of their names.")
 	return api.OpenAPI()
 }
 
 func describeVotes(api huma.API, by map[string]operation) {
 	described[struct {
-		inCampaign
-		keyed
+		InCampaign
+		Keyed
 		Body VoteRequest
 	}, struct {
 		Location string `header:"Location" doc:"Address of the receipt."`
@@ -128,10 +129,10 @@ func describeVotes(api huma.API, by map[string]operation) {
 		domain.TooEarly, domain.TooLate, domain.CastInFuture, domain.ChannelNotAccepted, domain.IdempotencyMismatch,
 		CastAtNotAccepted, BodyTooLarge, UnsupportedMediaType, RequestTimeout, OutcomeUnknown)
 	described[struct {
-		inCampaign
-		numbered
-		keyed
-		ofVoter
+		InCampaign
+		Numbered
+		Keyed
+		OfVoter
 	}, struct {
 		Location string `header:"Location" doc:"Address of the receipt."`
 		Body     Receipt
@@ -139,15 +140,15 @@ func describeVotes(api huma.API, by map[string]operation) {
 		domain.UnknownVote, domain.AlreadyRetracted, domain.ClosedCampaign, domain.TooEarly, domain.TooLate, domain.ChannelNotAccepted,
 		domain.IdempotencyMismatch, OutcomeUnknown)
 	described[struct {
-		inCampaign
-		numbered
-		ofVoter
+		InCampaign
+		Numbered
+		OfVoter
 	}, struct{ Body ProvenVote }](api, by["get-vote"], http.StatusOK, "A receipt", "A vote or a retraction of this voter, with the proof that it is in the signed log.",
 		domain.UnknownVote, domain.ChannelNotAccepted)
 	described[struct {
-		inCampaign
-		paged
-		ofVoter
+		InCampaign
+		Paged
+		OfVoter
 	}, struct{ Body VoteList }](api, by["list-votes"], http.StatusOK, "A voter's own votes", "",
 		domain.ChannelNotAccepted)
 }

@@ -4,8 +4,11 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"sakipaldies.lv/ledger/domain"
 )
 
 var update = flag.Bool("update", false, "write what is compared")
@@ -46,5 +49,32 @@ func TestDocs(t *testing.T) {
 	}
 	if csp := page.header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'none'") {
 		t.Errorf("the page may load: %q", csp)
+	}
+}
+
+// TestParameters: everything that an operation takes beside its body is
+// described.
+func TestParameters(t *testing.T) {
+	described := described().operations
+	for operation, want := range map[string]string{
+		"GET /api/v1/campaigns":                                "",
+		"GET /api/v1/campaigns/{campaign}":                     "path campaign",
+		"GET /api/v1/campaigns/{campaign}/specialists":         "path campaign, query after, query limit, query q",
+		"GET /api/v1/campaigns/{campaign}/votes":               "header Paldies-Voter, path campaign, query after, query limit",
+		"POST /api/v1/campaigns/{campaign}/votes":              "header Idempotency-Key, path campaign",
+		"GET /api/v1/campaigns/{campaign}/votes/{sequence}":    "header Paldies-Voter, path campaign, path sequence",
+		"DELETE /api/v1/campaigns/{campaign}/votes/{sequence}": "header Idempotency-Key, header Paldies-Voter, path campaign, path sequence",
+	} {
+		var names []string
+		for _, p := range described[operation].Parameters {
+			names = append(names, p.In+" "+p.Name)
+			if p.Name == "Idempotency-Key" && *p.Schema.MaxLength != domain.MaxSubmissionIDBytes {
+				t.Errorf("%s: a key may have %d bytes", operation, *p.Schema.MaxLength)
+			}
+		}
+		slices.Sort(names)
+		if got := strings.Join(names, ", "); got != want {
+			t.Errorf("%s takes %s; described is %s", operation, want, got)
+		}
 	}
 }
