@@ -124,6 +124,7 @@ type Intake struct {
 	cfg      Config
 	register register
 	ballots  ballots
+	turns    turns
 }
 
 // New reads the campaign from the ledger's leader and checks the key.
@@ -208,15 +209,9 @@ func (in *Intake) Annul(ctx context.Context, a domain.Annulment) (Receipt, error
 func (in *Intake) decideAndRecord(ctx context.Context, voter domain.Pseudonym, decide func(*domain.Register, domain.Ballot) (domain.Decision, error)) (Receipt, error) {
 	read, confirmed := eventstore.AnyReplica, false
 	for attempt := range maxAttempts {
-		r := in.register.current()
-		h, err := in.load(ctx, r.Campaign(), voter, read)
-		if err != nil {
-			return Receipt{}, err
-		}
-		decision, err := decide(r, h.ballot)
-		var refusal *domain.Refusal
+		receipt, refusal, err := in.attempt(ctx, voter, read, decide)
 		switch {
-		case errors.As(err, &refusal) && !confirmed:
+		case refusal != nil && !confirmed:
 			// A follower, or a cache, may be behind: ask the leader once.
 			if err := in.register.refresh(ctx); err != nil {
 				return Receipt{}, err
@@ -225,16 +220,7 @@ func (in *Intake) decideAndRecord(ctx context.Context, voter domain.Pseudonym, d
 			continue
 		case refusal != nil:
 			return Receipt{}, refusal
-		case err != nil:
-			return Receipt{}, &InvalidError{err}
-		}
-		var receipt Receipt
-		if decision.Recorded != 0 {
-			receipt, err = in.known(ctx, decision.Recorded, h.ballot)
-		} else {
-			receipt, err = in.record(ctx, voter, decision.Event, h)
-		}
-		if !errors.Is(err, eventstore.ErrConflict) {
+		case !errors.Is(err, eventstore.ErrConflict):
 			return receipt, err
 		}
 		read = eventstore.Leader
@@ -243,6 +229,37 @@ func (in *Intake) decideAndRecord(ctx context.Context, voter domain.Pseudonym, d
 		}
 	}
 	return Receipt{}, fmt.Errorf("campaign %s: %w", in.cfg.Campaign, ErrContention)
+}
+
+// attempt decides on the ballot as it is read now, and records what is not
+// refused. Who goes by what is known here waits for the voter's turn; who asks
+// the leader has waited already.
+func (in *Intake) attempt(ctx context.Context, voter domain.Pseudonym, read eventstore.Read, decide func(*domain.Register, domain.Ballot) (domain.Decision, error)) (Receipt, *domain.Refusal, error) {
+	if read == eventstore.AnyReplica {
+		turn, err := in.turns.take(ctx, voter)
+		if err != nil {
+			return Receipt{}, nil, err
+		}
+		defer in.turns.give(voter, turn)
+	}
+	r := in.register.current()
+	h, err := in.load(ctx, r.Campaign(), voter, read)
+	if err != nil {
+		return Receipt{}, nil, err
+	}
+	decision, err := decide(r, h.ballot)
+	var refusal *domain.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return Receipt{}, refusal, nil
+	case err != nil:
+		return Receipt{}, nil, &InvalidError{err}
+	case decision.Recorded != 0:
+		receipt, err := in.known(ctx, decision.Recorded, h.ballot)
+		return receipt, nil, err
+	}
+	receipt, err := in.record(ctx, voter, decision.Event, h)
+	return receipt, nil, err
 }
 
 // submission replaces the identity by the pseudonym. A channel that the

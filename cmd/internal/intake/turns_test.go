@@ -1,0 +1,44 @@
+package intake_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"sakipaldies.lv/ledger/domain"
+	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/eventstore/storetest"
+)
+
+// TestTurns: of many submissions of one voter that come at once to one intake,
+// only the one that wins is sent to the ledger.
+func TestTurns(t *testing.T) {
+	w := newWorld(t, 0)
+	l := w.ledger.Reopen()
+	var appends, accepted atomic.Int64
+	l.SetFaults(storetest.Faults{Append: func(eventstore.Message, uint64) storetest.Fault {
+		appends.Add(1)
+		return storetest.None
+	}})
+	in := w.intake(l)
+	var all sync.WaitGroup
+	for i := range 64 {
+		all.Go(func() {
+			_, err := in.Submit(t.Context(), vote("Anna", "ilze", fmt.Sprintf("s%d", i)))
+			var refusal *domain.Refusal
+			switch {
+			case err == nil:
+				accepted.Add(1)
+			case !errors.As(err, &refusal) || refusal.Code != domain.AlreadyVoted:
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if appends.Load() != 1 || accepted.Load() != 1 {
+		t.Errorf("%d appends, %d accepted", appends.Load(), accepted.Load())
+	}
+	w.audited()
+}
