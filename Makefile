@@ -14,7 +14,8 @@ test:
 
 # The packages in which goroutines meet.
 race:
-	go test -race ./eventstore/... ./projections/... ./cmd/internal/intake/... ./cmd/internal/node/... ./cmd/internal/audit/...
+	go test -race ./eventstore/... ./projections/... ./cmd/internal/intake/... ./cmd/internal/node/... ./cmd/internal/audit/... ./cmd/internal/credential/...
+	go test -race -short ./cmd/internal/api/... ./cmd/internal/load/...
 
 # Nodes, projectors and Postgres are killed at random while votes come in; then
 # everything is counted.

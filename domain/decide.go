@@ -80,7 +80,7 @@ func Decide(r *Register, b Ballot, s Submission) (Decision, error) {
 func admissible(r *Register, s Submission) *Refusal {
 	c := r.Campaign()
 	if c.Status != StatusOpen {
-		return refuse(ClosedCampaign)
+		return &Refusal{Code: ClosedCampaign, Sequence: c.ClosedAt}
 	}
 	if _, ok := c.Channel(s.Channel); !ok {
 		return refuse(ChannelNotAccepted)
@@ -179,7 +179,7 @@ func DecideAnnulment(r *Register, b Ballot, a Annulment) (Decision, error) {
 		return Decision{Recorded: earlier.Sequence}, nil
 	}
 	if c.Status == StatusArchived {
-		return Decision{}, refuse(ClosedCampaign)
+		return Decision{}, &Refusal{Code: ClosedCampaign, Sequence: c.ClosedAt}
 	}
 	var vote Entry
 	for _, e := range b {

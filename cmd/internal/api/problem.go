@@ -52,6 +52,9 @@ const (
 	Internal             domain.Code = "internal"
 )
 
+// clientGone is the code, in metrics and in the log, of what nobody waited for.
+const clientGone domain.Code = "client_gone"
+
 // kind is what is the same for all problems of a code. Refusals have their
 // sentences in domain.
 type kind struct {
@@ -215,7 +218,7 @@ func (a answer) level() slog.Level {
 	switch {
 	case a.code == Internal || a.code == CampaignNotServed:
 		return slog.LevelError
-	case a.status >= http.StatusInternalServerError:
+	case a.status >= http.StatusInternalServerError && a.code != clientGone:
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo

@@ -53,8 +53,8 @@ var problemCases = []problemCase{
 		check(d.world.t, err)
 		d.later()
 	}, request: vote(anna, "ilze-berzina", "k1")},
-	{code: domain.ClosedCampaign, before: closeCampaign, request: vote(anna, "ilze-berzina", "k1")},
-	{code: domain.ClosedCampaign, before: func(d *desk) { cast(d); closeCampaign(d) }, request: taking(firstVote)},
+	{code: domain.ClosedCampaign, sequence: 5, before: closeCampaign, request: vote(anna, "ilze-berzina", "k1")},
+	{code: domain.ClosedCampaign, sequence: 6, before: func(d *desk) { cast(d); closeCampaign(d) }, request: taking(firstVote)},
 	{code: domain.TooEarly, change: func(o *domain.CampaignOpened) { o.OpensAt = o.OpensAt.AddDate(0, 1, 1) }, request: vote(anna, "ilze-berzina", "k1")},
 	{code: domain.TooEarly, before: func(d *desk) { cast(d); d.at(time.Now().AddDate(0, -2, 0)) }, request: taking(firstVote)},
 	{code: domain.TooLate, before: func(d *desk) { d.at(time.Now().AddDate(0, 2, 0)) }, request: vote(anna, "ilze-berzina", "k1")},

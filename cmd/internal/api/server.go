@@ -180,6 +180,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, o *operation) {
 	c := &call{Request: r, operation: o}
 	answer := s.answer(w, c)
 	answer.write(w, r)
+	if answer.status >= http.StatusInternalServerError && errors.Is(r.Context().Err(), context.Canceled) {
+		// Who has hung up is the reason, and nothing is wrong here.
+		answer.code, answer.cause = clientGone, nil
+	}
 	s.account(c, answer, time.Since(begun))
 }
 
