@@ -21,6 +21,7 @@ var imports = map[string][]string{
 	"domain":                           {},
 	"eventstore":                       {},
 	"eventstore/":                      {"eventstore"},
+	"eventstore/transparency":          {"eventstore", "eventstore/bucket"},
 	"eventstore/transparency/sealtest": {"eventstore", "eventstore/transparency"},
 	"projections":                      {"domain", "eventstore"},
 	"projections/projectiontest":       {"domain", "eventstore", "eventstore/storetest", "projections"},
@@ -28,7 +29,7 @@ var imports = map[string][]string{
 	"projections/postgres/pgserver":    {},
 	"projections/postgres/pgtest":      {"projections/postgres/pgserver"},
 	"cmd/internal/audit":               {"domain", "eventstore", "eventstore/transparency", "projections"},
-	"cmd/internal/credential":          {"domain"},
+	"cmd/internal/credential":          {"domain", "eventstore", "eventstore/bucket"},
 	"cmd/internal/intake":              {"domain", "eventstore", "cmd/internal/csvfile"},
 	"cmd/internal/load":                {}, // it knows the API by its contract, like any client
 	"cmd/internal/node":                {"eventstore"},

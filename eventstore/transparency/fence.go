@@ -12,6 +12,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/eventstore/bucket"
 )
 
 // ErrFenced says that another signer has signed meanwhile. There must be one.
@@ -60,20 +61,14 @@ func NewBucketFence(ctx context.Context, nc *nats.Conn, key string, replicas int
 	}
 	ctx, stop := context.WithTimeout(ctx, fenceTimeout)
 	defer stop()
-	kv, err := js.KeyValue(ctx, fenceBucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket:      fenceBucket,
-			Description: "what was signed last; whoever changes it lets a fork be signed",
-			Storage:     jetstream.FileStorage,
-			Replicas:    replicas,
-		})
-		if errors.Is(err, jetstream.ErrBucketExists) { // another process was quicker
-			kv, err = js.KeyValue(ctx, fenceBucket)
-		}
-	}
+	kv, err := bucket.Open(ctx, js, jetstream.KeyValueConfig{
+		Bucket:      fenceBucket,
+		Description: "what was signed last; whoever changes it lets a fork be signed",
+		Storage:     jetstream.FileStorage,
+		Replicas:    replicas,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("fence of %s: %w: %w", key, eventstore.ErrUnavailable, err)
+		return nil, fmt.Errorf("fence of %s: %w", key, err)
 	}
 	return &BucketFence{nc: nc, kv: kv, key: key}, nil
 }
@@ -96,37 +91,19 @@ func LoadSigned(ctx context.Context, nc *nats.Conn, key string) (s Signed, revis
 func loadSigned(ctx context.Context, nc *nats.Conn, key string) (s Signed, revision uint64, err error) {
 	ctx, stop := context.WithTimeout(ctx, fenceTimeout)
 	defer stop()
-	subject := "$KV." + fenceBucket + "." + key
-	ask, err := json.Marshal(map[string]string{"last_by_subj": subject})
-	if err != nil {
-		return s, 0, err
-	}
-	msg, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+fenceBucket, ask)
-	if err != nil {
-		return s, 0, fmt.Errorf("fence of %s: %w: %w", key, eventstore.ErrUnavailable, err)
-	}
-	var answer struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Sequence uint64 `json:"seq"`
-			Data     []byte `json:"data"`
-		} `json:"message"`
-	}
-	if err := json.Unmarshal(msg.Data, &answer); err != nil {
-		return s, 0, fmt.Errorf("fence of %s: the server's answer: %w", key, err)
-	}
+	value, revision, err := bucket.Load(ctx, nc, fenceBucket, key)
 	switch {
-	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+	case errors.Is(err, bucket.ErrNoKey):
 		return s, 0, nil
-	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound:
+	case errors.Is(err, bucket.ErrNoBucket):
 		return s, 0, fmt.Errorf("fence of %s: %w: the bucket %s was lost, so nothing is signed: find out why", key, eventstore.ErrNotFound, fenceBucket)
-	case answer.Error != nil:
-		return s, 0, fmt.Errorf("fence of %s: %w: %w", key, eventstore.ErrUnavailable, answer.Error)
+	case err != nil:
+		return s, 0, fmt.Errorf("fence of %s: %w", key, err)
 	}
-	if err := json.Unmarshal(answer.Message.Data, &s); err != nil {
+	if err := json.Unmarshal(value, &s); err != nil {
 		return s, 0, fmt.Errorf("fence of %s: %w: its value cannot be read, so nothing is signed: %w", key, eventstore.ErrCorrupt, err)
 	}
-	return s, answer.Message.Sequence, nil
+	return s, revision, nil
 }
 
 // Move writes the value if the key is at the revision.
@@ -139,18 +116,10 @@ func (f *BucketFence) Move(ctx context.Context, to Signed, revision uint64) (uin
 	}
 	next, err := f.kv.Update(ctx, f.key, value, revision)
 	switch {
-	case isConflict(err):
+	case bucket.IsConflict(err):
 		return 0, fmt.Errorf("fence of %s: %w", f.key, ErrFenced)
 	case err != nil:
 		return 0, fmt.Errorf("fence of %s: %w: %w", f.key, eventstore.ErrUnavailable, err)
 	}
 	return next, nil
-}
-
-// isConflict recognises both of JetStream's codes for a wrong last sequence;
-// the second one means that another write is under way.
-func isConflict(err error) bool {
-	const wrongSequence, wrongSequenceConstant = 10071, 10164
-	var api *jetstream.APIError
-	return errors.Is(err, jetstream.ErrKeyExists) || errors.As(err, &api) && (api.ErrorCode == wrongSequence || api.ErrorCode == wrongSequenceConstant)
 }

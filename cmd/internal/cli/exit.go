@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"sakipaldies.lv/ledger/cmd/internal/credential"
 	"sakipaldies.lv/ledger/cmd/internal/intake"
 	"sakipaldies.lv/ledger/cmd/internal/keyring"
 	"sakipaldies.lv/ledger/cmd/internal/load"
@@ -57,7 +56,7 @@ var unavailable = []error{
 	node.ErrInUse, node.ErrDataDir, node.ErrUnavailable, node.ErrCredentials, node.ErrUnsuitable, node.ErrStorageFull,
 	eventstore.ErrUnavailable, eventstore.ErrOutcomeUnknown, eventstore.ErrBusy, intake.ErrContention, errHTTPAddress,
 	postgres.ErrUnavailable, postgres.ErrRefused, errNodeGone, transparency.ErrFenced, transparency.ErrNotSealed,
-	credential.ErrUnavailable, load.ErrUnavailable,
+	load.ErrUnavailable,
 }
 
 // mismatches are what a verification finds, and what halts a signer.

@@ -12,6 +12,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/eventstore/bucket"
 )
 
 const (
@@ -135,7 +138,7 @@ func (b *Book) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case b.nc.IsClosed():
-			return fmt.Errorf("credentials: %w: %w", ErrUnavailable, nats.ErrConnectionClosed)
+			return fmt.Errorf("credentials: %w: %w", eventstore.ErrUnavailable, nats.ErrConnectionClosed)
 		case errors.Is(err, errAgain):
 			said = ""
 			continue
@@ -177,7 +180,7 @@ func (b *Book) follow(ctx context.Context) error {
 	defer stop()
 	w, err := f.kv.WatchAll(watching)
 	if err != nil {
-		return fmt.Errorf("bucket %s: %w: %w", bucketName, ErrUnavailable, err)
+		return fmt.Errorf("bucket %s: %w: %w", bucketName, eventstore.ErrUnavailable, err)
 	}
 	defer stopWatch(w)
 	look := time.NewTicker(b.look)
@@ -227,19 +230,19 @@ func (f *following) begin(ctx context.Context) error {
 	}
 	f.created = info.Created
 	if f.kv, err = f.book.js.KeyValue(ctx, bucketName); err != nil {
-		return fmt.Errorf("bucket %s: %w: %w", bucketName, ErrUnavailable, err)
+		return fmt.Errorf("bucket %s: %w: %w", bucketName, eventstore.ErrUnavailable, err)
 	}
 	return nil
 }
 
 // state asks the stream's leader.
 func (b *Book) state(ctx context.Context) (*jetstream.StreamInfo, error) {
-	stream, err := b.js.Stream(ctx, streamName)
+	stream, err := b.js.Stream(ctx, bucket.Stream(bucketName))
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return nil, errNoBucket
 	case err != nil:
-		return nil, fmt.Errorf("bucket %s: %w: %w", bucketName, ErrUnavailable, err)
+		return nil, fmt.Errorf("bucket %s: %w: %w", bucketName, eventstore.ErrUnavailable, err)
 	}
 	return stream.CachedInfo(), nil
 }

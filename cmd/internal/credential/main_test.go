@@ -119,8 +119,8 @@ func (r *reader) says(t testing.TB, token string, want error) {
 	})
 }
 
-// bucket is the bucket for a hand that writes what it likes.
-func bucket(t testing.TB, nc *nats.Conn) jetstream.KeyValue {
+// openBucket is the bucket for a hand that writes what it likes.
+func openBucket(t testing.TB, nc *nats.Conn) jetstream.KeyValue {
 	t.Helper()
 	js, err := jetstream.New(nc)
 	must(t, err)

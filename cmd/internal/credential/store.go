@@ -12,6 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"sakipaldies.lv/ledger/domain"
+	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/eventstore/bucket"
 )
 
 const (
@@ -47,7 +49,7 @@ func NewStore(nc *nats.Conn, replicas int, now func() time.Time) (*Store, error)
 }
 
 // Add makes a credential and gives it an id, a secret and its time of
-// creation. The token cannot be told again. After ErrUnavailable there may be
+// creation. The token cannot be told again. After eventstore.ErrUnavailable there may be
 // a credential whose token nobody knows: it is harmless, and can be revoked.
 func (s *Store) Add(ctx context.Context, c Credential) (token string, _ Credential, err error) {
 	if err := c.Validate(); err != nil {
@@ -74,7 +76,7 @@ func (s *Store) Add(ctx context.Context, c Credential) (token string, _ Credenti
 	}
 	// An id is taken once in 2^50; it is an error like any other then.
 	if _, err := kv.Update(ctx, c.ID, value, 0); err != nil {
-		return "", Credential{}, fmt.Errorf("add credential %s: %w: %w", c.ID, ErrUnavailable, err)
+		return "", Credential{}, fmt.Errorf("add credential %s: %w: %w", c.ID, eventstore.ErrUnavailable, err)
 	}
 	return formatToken(c.ID, secret), c, nil
 }
@@ -89,11 +91,11 @@ func (s *Store) Revoke(ctx context.Context, id string) (c Credential, again bool
 	ctx, stop := context.WithTimeout(ctx, requestTimeout)
 	defer stop()
 	for range revokeTries {
-		if c, again, err = s.revoke(ctx, id); !isConflict(err) {
+		if c, again, err = s.revoke(ctx, id); !bucket.IsConflict(err) {
 			return c, again, err
 		}
 	}
-	return c, false, fmt.Errorf("revoke credential %s: %w: others change it all the time: try again: %w", id, ErrUnavailable, err)
+	return c, false, fmt.Errorf("revoke credential %s: %w: others change it all the time: try again: %w", id, eventstore.ErrUnavailable, err)
 }
 
 // revoke tries it once.
@@ -119,13 +121,13 @@ func (s *Store) revoke(ctx context.Context, id string) (Credential, bool, error)
 		_, err = kv.Update(ctx, id, value, revision)
 	}
 	if err != nil {
-		return Credential{}, false, fmt.Errorf("revoke credential %s: %w: %w", id, ErrUnavailable, err)
+		return Credential{}, false, fmt.Errorf("revoke credential %s: %w: %w", id, eventstore.ErrUnavailable, err)
 	}
 	return c, false, nil
 }
 
 // Check says whose token it is, as Book.Check does, by asking the leader: for
-// who has one question and keeps no Book. Its errors are ErrUnavailable and
+// who has one question and keeps no Book. Its errors are eventstore.ErrUnavailable and
 // ErrCorrupt, too.
 func (s *Store) Check(ctx context.Context, token string) (Credential, error) {
 	id, secret, ok := parseToken(token)
@@ -159,11 +161,11 @@ func (s *Store) List(ctx context.Context) ([]Credential, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("bucket %s: %w: %w", bucketName, ErrUnavailable, err)
+		return nil, fmt.Errorf("bucket %s: %w: %w", bucketName, eventstore.ErrUnavailable, err)
 	}
 	w, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
 	if err != nil {
-		return nil, fmt.Errorf("bucket %s: %w: %w", bucketName, ErrUnavailable, err)
+		return nil, fmt.Errorf("bucket %s: %w: %w", bucketName, eventstore.ErrUnavailable, err)
 	}
 	defer stopWatch(w)
 	return collect(ctx, w)
@@ -175,7 +177,7 @@ func collect(ctx context.Context, w jetstream.KeyWatcher) (all []Credential, cor
 		select {
 		case e, open := <-w.Updates():
 			if !open {
-				return nil, fmt.Errorf("bucket %s: %w: the connection was closed", bucketName, ErrUnavailable)
+				return nil, fmt.Errorf("bucket %s: %w: the connection was closed", bucketName, eventstore.ErrUnavailable)
 			}
 			if e == nil {
 				slices.SortFunc(all, func(a, b Credential) int {
@@ -190,7 +192,7 @@ func collect(ctx context.Context, w jetstream.KeyWatcher) (all []Credential, cor
 			}
 			all = append(all, *s.credential)
 		case <-ctx.Done():
-			return nil, fmt.Errorf("bucket %s: %w: %w", bucketName, ErrUnavailable, ctx.Err())
+			return nil, fmt.Errorf("bucket %s: %w: %w", bucketName, eventstore.ErrUnavailable, ctx.Err())
 		}
 	}
 }

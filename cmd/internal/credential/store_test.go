@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"sakipaldies.lv/ledger/eventstore"
 	"sakipaldies.lv/ledger/eventstore/storetest"
 )
 
@@ -36,7 +37,7 @@ func TestAddAndList(t *testing.T) {
 	if len(all) != 1 || all[0] != want || c != want {
 		t.Errorf("%+v was added, and %+v is listed, instead of %+v", c, all, want)
 	}
-	e, err := bucket(t, nc).Get(t.Context(), c.ID)
+	e, err := openBucket(t, nc).Get(t.Context(), c.ID)
 	must(t, err)
 	_, secret, _ := parseToken(token)
 	if value := string(e.Value()); strings.Contains(value, secret) || !strings.Contains(value, hashOf(secret)) {
@@ -59,7 +60,7 @@ func TestBucketIsKept(t *testing.T) {
 	s, err := NewStore(nc, len(cluster.Servers), time.Now)
 	must(t, err)
 	token, id := add(t, s, Credential{Channel: "web"})
-	status, err := bucket(t, nc).Status(t.Context())
+	status, err := openBucket(t, nc).Status(t.Context())
 	must(t, err)
 	c := status.(*jetstream.KeyValueBucketStatus).StreamInfo().Config
 	if c.Storage != jetstream.FileStorage || c.Replicas != 3 || c.MaxAge != 0 || c.MaxMsgsPerSubject != bucketHistory {
@@ -188,7 +189,7 @@ func TestListWithCorrupt(t *testing.T) {
 	s := newStore(t, nc)
 	_, good := add(t, s, Credential{Channel: "web"})
 	_, bad := add(t, s, Credential{Channel: "web"})
-	_, err := bucket(t, nc).PutString(t.Context(), bad, "{}")
+	_, err := openBucket(t, nc).PutString(t.Context(), bad, "{}")
 	must(t, err)
 	all, err := s.List(t.Context())
 	if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), bad) {
@@ -225,7 +226,7 @@ func TestStoreCheck(t *testing.T) {
 		}
 	}
 	server.Stop()
-	if _, err := s.Check(t.Context(), token); !errors.Is(err, ErrUnavailable) {
+	if _, err := s.Check(t.Context(), token); !errors.Is(err, eventstore.ErrUnavailable) {
 		t.Errorf("without a server: %v", err)
 	}
 	server.Start(t)
