@@ -2,6 +2,7 @@ package domain
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 
 // MaxBallotEvents bounds a ballot: no voter with whom something is wrong makes
 // every decision on one ballot slower and slower.
-const MaxBallotEvents = 20_000
+const MaxBallotEvents = 1000
 
 // Ballot is everything that one voter did in one campaign, in the order of the
 // ledger. It is the consistency boundary. What holds at an earlier moment is
@@ -36,8 +37,31 @@ type Entry struct {
 
 // Evolve is the ballot after one more event of the voter.
 func (b Ballot) Evolve(sequence uint64, e Event) (Ballot, error) {
+	entry, err := b.next(sequence, e)
+	if err != nil {
+		return nil, err
+	}
+	return append(slices.Clip(b), entry), nil
+}
+
+// Fold is the ballot after more events of the voter, each with its sequence. It
+// copies the ballot once, however many there are.
+func (b Ballot) Fold(n int, events iter.Seq2[uint64, Event]) (Ballot, error) {
+	b = slices.Grow(slices.Clip(b), n)
+	for sequence, e := range events {
+		entry, err := b.next(sequence, e)
+		if err != nil {
+			return nil, err
+		}
+		b = append(b, entry)
+	}
+	return b, nil
+}
+
+// next is the entry of an event that follows the ballot.
+func (b Ballot) next(sequence uint64, e Event) (Entry, error) {
 	if n := len(b); n > 0 && sequence <= b[n-1].Sequence {
-		return nil, fmt.Errorf("event %d after event %d: events are folded in order", sequence, b[n-1].Sequence)
+		return Entry{}, fmt.Errorf("event %d after event %d: events are folded in order", sequence, b[n-1].Sequence)
 	}
 	entry := Entry{Sequence: sequence, ID: e.ID, RecordedAt: e.Time, ActedAt: e.Time}
 	switch d := e.Data.(type) {
@@ -51,9 +75,9 @@ func (b Ballot) Evolve(sequence uint64, e Event) (Ballot, error) {
 		entry.Specialist, entry.Channel = d.Specialist, d.Vote.Channel
 		entry.Takes, entry.Annuls, entry.AfterClose = d.Vote.Sequence, true, d.AfterClose
 	default:
-		return nil, fmt.Errorf("event %d: %s is not an event of a ballot", sequence, e.Data.kind())
+		return Entry{}, fmt.Errorf("event %d: %s is not an event of a ballot", sequence, e.Data.kind())
 	}
-	return append(slices.Clip(b), entry), nil
+	return entry, nil
 }
 
 // statedOr is when a voter acted: as stated, else when it was recorded.

@@ -115,3 +115,50 @@ func TestForgedRetraction(t *testing.T) {
 		}
 	}
 }
+
+// TestFold: many events at once give the same as one after the other, and are
+// copied once. A voter who votes and takes back in a loop must not make each
+// look at the ballot a matter of seconds.
+func TestFold(t *testing.T) {
+	const events = 1000
+	s := newStory(t)
+	var log []domain.Event
+	for i := range events {
+		log = append(log, domain.Event{ID: uuid.New(), Campaign: "c", Time: noon, Data: domain.VoteCast{Voter: voter("Ilze"), Specialist: berzina, Channel: "web", Active: i + 1}})
+	}
+	from := func(first uint64) func(yield func(uint64, domain.Event) bool) {
+		return func(yield func(uint64, domain.Event) bool) {
+			for i, e := range log {
+				if !yield(first+uint64(i), e) {
+					return
+				}
+			}
+		}
+	}
+	s.vote("Ilze", cirule)
+	before := s.ballots[voter("Ilze")]
+	next := before[0].Sequence + 1
+	var folded domain.Ballot
+	allocations := testing.AllocsPerRun(5, func() {
+		var err error
+		if folded, err = before.Fold(events, from(next)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if allocations > 10 {
+		t.Errorf("%v allocations for %d events", allocations, events)
+	}
+	evolved := before
+	for sequence, e := range from(next) {
+		var err error
+		if evolved, err = evolved.Evolve(sequence, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !slices.Equal(folded, evolved) || len(before) != 1 {
+		t.Error("all at once is not one after the other")
+	}
+	if _, err := folded.Fold(events, from(next)); err == nil {
+		t.Error("events are folded again")
+	}
+}

@@ -52,7 +52,7 @@ func (l *Ledger) commit(open []*request) {
 	defer func() {
 		took := time.Since(begun)
 		l.queue.finished(stalled, events, took)
-		l.observe.Committed(events, took)
+		l.observe.Committed(events-len(open), took)
 	}()
 	for try := 0; l.ctx.Err() == nil; try++ {
 		before := len(open)

@@ -48,7 +48,8 @@ type Config struct {
 // Observer counts what a ledger does. Its methods are called by several
 // goroutines at a time, on the way of every append, and must not block.
 type Observer interface {
-	// Committed: so many events were sent together, and all are answered.
+	// Committed: so many events went together and found their end, whichever.
+	// Those that were given up are not among them.
 	Committed(events int, took time.Duration)
 	// Conflicted: another event came first on the subject of an append.
 	Conflicted()

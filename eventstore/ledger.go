@@ -90,6 +90,7 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Ledger, error) {
 		infoSubject:      "$JS.API.STREAM.INFO." + c.Stream,
 		queue:            newQueue(c.maxPending()),
 		observe:          c.observer(),
+		probes:           prober{patience: probePatience},
 		idle:             make(chan struct{}),
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())

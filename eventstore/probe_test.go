@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"sakipaldies.lv/ledger/eventstore"
 	"sakipaldies.lv/ledger/eventstore/storetest"
@@ -64,4 +65,54 @@ func TestHistoriesAtOnce(t *testing.T) {
 	}
 	work.Wait()
 	t.Logf("%d of %d gave up", left.Load(), readers*reads)
+}
+
+// histories asks for the histories of so many new subjects at once, and returns
+// when all have their answers.
+func histories(t *testing.T, l *eventstore.Ledger, stream string, n int) (wait func()) {
+	t.Helper()
+	var work sync.WaitGroup
+	for i := range n {
+		work.Go(func() {
+			events, err := l.History(t.Context(), storetest.Subject(stream, i), 0, eventstore.AnyReplica)
+			if err != nil || len(events) > 0 {
+				t.Errorf("a new subject: %d events, %v", len(events), err)
+			}
+		})
+	}
+	return work.Wait
+}
+
+// TestProbesAreGathered: who comes while somebody reads is asked about together
+// with all the others, by one message.
+func TestProbesAreGathered(t *testing.T) {
+	const readers = 64
+	nc := storetest.NewServer(t).Connect(t)
+	config := storetest.Config("LEDGER_gathered", 1)
+	if err := eventstore.Create(t.Context(), nc, config); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, nc, config)
+	letGo := l.HoldProbes(time.Minute)
+	wait := histories(t, l, config.Stream, readers)
+	storetest.Eventually(t, "all of them wait", func() bool { return l.Probing() == readers })
+	before := nc.Stats().OutMsgs
+	letGo()
+	wait()
+	if sent := nc.Stats().OutMsgs - before; sent != 1 {
+		t.Errorf("%d messages were sent, want 1", sent)
+	}
+}
+
+// TestProbesAreNotHeldUp: nobody waits long for a reader whose answer does not
+// come, as from a replica that is gone.
+func TestProbesAreNotHeldUp(t *testing.T) {
+	nc := storetest.NewServer(t).Connect(t)
+	config := storetest.Config("LEDGER_held", 1)
+	if err := eventstore.Create(t.Context(), nc, config); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, nc, config)
+	l.HoldProbes(20 * time.Millisecond) // and never lets go
+	histories(t, l, config.Stream, 64)()
 }

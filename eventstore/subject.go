@@ -57,6 +57,9 @@ func covered(filters []string, subject string) bool {
 	return false
 }
 
+// single reports whether a filter is one subject: it has no wildcards.
+func single(filter string) bool { return !strings.ContainsAny(filter, "*>") }
+
 func matches(filter, subject string) bool {
 	moreFilter, moreSubject := true, true
 	for moreFilter && moreSubject {

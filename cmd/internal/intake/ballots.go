@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -57,22 +58,27 @@ func (b *ballots) put(voter domain.Pseudonym, h history) {
 // the voter matter, or the submission id where the channel knows no identity.
 // Errors are those of Submit.
 func (in *Intake) Ballot(ctx context.Context, cmd Command) (domain.Ballot, error) {
-	if err := in.renew(ctx, cmd.Channel); err != nil {
+	if err := in.register.refresh(ctx); err != nil { // what was annulled after a close is elsewhere
 		return nil, err
 	}
 	s, err := in.submission(cmd)
 	if err != nil {
 		return nil, err
 	}
-	h, err := in.load(ctx, in.Register().Campaign(), s.Voter, eventstore.Leader)
-	if err != nil || len(h.ballot) == 0 {
-		return nil, err
+	for {
+		c := in.Register().Campaign()
+		h, err := in.load(ctx, c, s.Voter, eventstore.Leader)
+		if err != nil || len(h.ballot) == 0 {
+			return nil, err
+		}
+		newest := h.ballot[len(h.ballot)-1].Sequence
+		if err := in.register.confirm(ctx, newest, 0); err != nil {
+			return nil, fmt.Errorf("campaign %s: %w", in.cfg.Campaign, err)
+		}
+		if now := in.Register().Campaign(); now.ClosedAt == c.ClosedAt { // a campaign is closed once
+			return h.ballot.Counting(now), nil
+		}
 	}
-	newest := h.ballot[len(h.ballot)-1].Sequence
-	if err := in.register.confirm(ctx, newest, 0); err != nil {
-		return nil, fmt.Errorf("campaign %s: %w", in.cfg.Campaign, err)
-	}
-	return h.ballot.Counting(in.Register().Campaign()), nil
 }
 
 // load is the voter's ballot as it counts in the campaign, with the last
@@ -113,15 +119,25 @@ func (in *Intake) extend(ctx context.Context, h history, subject string, read ev
 	if err != nil {
 		return history{}, fmt.Errorf("campaign %s: read a ballot: %w", in.cfg.Campaign, err)
 	}
-	for _, rec := range news {
-		e, err := in.cfg.Codec.Decode(rec.Data)
-		if err != nil {
-			return history{}, fmt.Errorf("campaign %s: event %d: %w", in.cfg.Campaign, rec.Sequence, err)
-		}
-		if h.ballot, err = h.ballot.Evolve(rec.Sequence, e); err != nil {
-			return history{}, fmt.Errorf("campaign %s: %w", in.cfg.Campaign, err)
-		}
-		h.last = rec.Sequence
+	if len(news) == 0 {
+		return h, nil
 	}
+	var unreadable error
+	h.ballot, err = h.ballot.Fold(len(news), func(yield func(uint64, domain.Event) bool) {
+		for _, rec := range news {
+			e, err := in.cfg.Codec.Decode(rec.Data)
+			if err != nil {
+				unreadable = fmt.Errorf("event %d: %w", rec.Sequence, err)
+				return
+			}
+			if !yield(rec.Sequence, e) {
+				return
+			}
+		}
+	})
+	if err = cmp.Or(unreadable, err); err != nil {
+		return history{}, fmt.Errorf("campaign %s: %w", in.cfg.Campaign, err)
+	}
+	h.last = news[len(news)-1].Sequence
 	return h, nil
 }

@@ -22,6 +22,8 @@ type Opener interface {
 // them opened once. It is safe for concurrent use.
 type Campaigns struct {
 	opener Opener
+	ctx    context.Context // ends with Close: what is being opened then is given up
+	stop   context.CancelFunc
 
 	mu     sync.Mutex // guards what follows
 	kept   map[string]*kept
@@ -38,7 +40,8 @@ type kept struct {
 
 // NewCampaigns are campaigns of which none is open yet.
 func NewCampaigns(o Opener) *Campaigns {
-	return &Campaigns{opener: o, kept: make(map[string]*kept)}
+	ctx, stop := context.WithCancel(context.Background())
+	return &Campaigns{opener: o, ctx: ctx, stop: stop, kept: make(map[string]*kept)}
 }
 
 // List names the campaigns that there are.
@@ -84,18 +87,31 @@ func (c *Campaigns) find(campaign string) (k *kept, mine bool, err error) {
 
 // open opens a campaign. What failed is not kept: the next one tries again.
 func (c *Campaigns) open(ctx context.Context, campaign string, k *kept) {
-	defer close(k.done)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(c.ctx, stop)()
+	k.err = errNotOpened // if the opener does not return
+	defer func() {
+		if k.err != nil {
+			c.mu.Lock()
+			delete(c.kept, campaign)
+			c.mu.Unlock()
+		}
+		close(k.done)
+	}()
 	k.intake, k.close, k.err = c.opener.Open(ctx, campaign)
-	if k.err != nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.kept, campaign)
+	if k.err != nil && c.ctx.Err() != nil {
+		k.err = eventstore.ErrClosed
 	}
 }
 
-// Close closes all that was opened, once what is being opened is open. Nothing
-// is opened afterwards; who still uses an intake gets eventstore.ErrClosed.
+// errNotOpened says that the opening of a campaign ended in a panic.
+var errNotOpened = errors.New("the campaign could not be opened")
+
+// Close closes all that was opened, and gives up what is being opened. Nothing is
+// opened afterwards; who still uses an intake gets eventstore.ErrClosed.
 func (c *Campaigns) Close() error {
+	c.stop()
 	c.mu.Lock()
 	c.closed = true
 	var all []*kept

@@ -76,10 +76,11 @@ type Config struct {
 type Command struct {
 	Action       domain.Action
 	Voter        string // the person's id; empty for a channel without identity
+	VoterOrSlip  string // instead of Voter: the same, or the slip's submission id where the channel knows no identity
 	Specialist   string
 	Vote         uint64 // a retraction may name the vote by its sequence instead of the specialist
 	Channel      string
-	SubmissionID string    // the channel's own id; empty: this is no retry of anything
+	SubmissionID string    // the channel's own id; empty: this is no retry of anything, and no slip
 	At           time.Time // when the voter acted, where the channel may state it
 	Order        *Order    // the other rows of an import, or nil
 }
@@ -89,6 +90,7 @@ type Receipt struct {
 	Campaign   string    `json:"campaign"`
 	Sequence   uint64    `json:"sequence"` // the receipt number
 	EventID    uuid.UUID `json:"event_id"`
+	Specialist string    `json:"specialist_id,omitempty"` // whom a vote or a retraction is about
 	RecordedAt time.Time `json:"recorded_at"`
 	Known      bool      `json:"known"` // it had been recorded before
 }
@@ -273,8 +275,9 @@ func (in *Intake) submission(cmd Command) (domain.Submission, error) {
 	if !ok {
 		return domain.Submission{}, &domain.Refusal{Code: domain.ChannelNotAccepted}
 	}
-	if cmd.SubmissionID == "" {
-		cmd.SubmissionID = uuid.Must(uuid.NewV7()).String()
+	cmd, err := named(cmd, channel)
+	if err != nil {
+		return domain.Submission{}, &InvalidError{err}
 	}
 	voter, err := in.pseudonym(cmd, channel)
 	if err != nil {
@@ -288,6 +291,27 @@ func (in *Intake) submission(cmd Command) (domain.Submission, error) {
 		s.At = domain.Timestamp(cmd.At)
 	}
 	return s, nil
+}
+
+// named is a command that says in Voter and SubmissionID whose it is. A slip
+// that had no id would be another one with each retry.
+func named(cmd Command, channel domain.Channel) (Command, error) {
+	slip := channel.Identity == domain.NoIdentity
+	switch {
+	case cmd.VoterOrSlip != "" && !slip:
+		cmd.Voter = cmd.VoterOrSlip
+	case cmd.VoterOrSlip != "" && cmd.SubmissionID != "" && cmd.SubmissionID != cmd.VoterOrSlip:
+		return cmd, fmt.Errorf("channel %s has no identity: the submission id is the slip's", channel.Name)
+	case cmd.VoterOrSlip != "":
+		cmd.SubmissionID = cmd.VoterOrSlip
+	}
+	switch {
+	case cmd.SubmissionID == "" && slip:
+		return cmd, fmt.Errorf("channel %s has no identity: a submission id is needed, it is the slip's", channel.Name)
+	case cmd.SubmissionID == "":
+		cmd.SubmissionID = uuid.Must(uuid.NewV7()).String()
+	}
+	return cmd, nil
 }
 
 // pseudonym is the slip's own where the channel knows no identity.
@@ -337,7 +361,7 @@ func (in *Intake) record(ctx context.Context, voter domain.Pseudonym, e domain.E
 	if !h.afterClose {
 		in.ballots.put(voter, history{ballot: b, last: appended.Sequence})
 	}
-	return Receipt{Campaign: in.cfg.Campaign, Sequence: appended.Sequence, EventID: e.ID, RecordedAt: e.Time}, nil
+	return Receipt{Campaign: in.cfg.Campaign, Sequence: appended.Sequence, EventID: e.ID, Specialist: b[len(b)-1].Specialist, RecordedAt: e.Time}, nil
 }
 
 // known is the receipt of an event that was recorded before.
@@ -349,7 +373,7 @@ func (in *Intake) known(ctx context.Context, sequence uint64, b domain.Ballot) (
 	if err := in.counts(e); err != nil {
 		return Receipt{}, err
 	}
-	return Receipt{Campaign: in.cfg.Campaign, Sequence: sequence, EventID: e.ID, RecordedAt: e.RecordedAt, Known: true}, nil
+	return Receipt{Campaign: in.cfg.Campaign, Sequence: sequence, EventID: e.ID, Specialist: e.Specialist, RecordedAt: e.RecordedAt, Known: true}, nil
 }
 
 // counts says whether a recorded event lies below the fence. Above it, a vote is

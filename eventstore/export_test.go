@@ -1,0 +1,18 @@
+package eventstore
+
+import "time"
+
+// HoldProbes reads for ever, as somebody does whose answer does not come, until
+// it is let go.
+func (l *Ledger) HoldProbes(patience time.Duration) (letGo func()) {
+	l.probes.patience = patience
+	_, number := l.probes.enter("nobody's")
+	return func() { l.probes.leave(number) }
+}
+
+// Probing is how many wait for somebody else who reads.
+func (l *Ledger) Probing() int {
+	l.probes.mu.Lock()
+	defer l.probes.mu.Unlock()
+	return len(l.probes.waiting)
+}
