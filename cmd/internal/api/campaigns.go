@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"golang.org/x/text/collate"
 	"golang.org/x/text/language"
@@ -67,10 +68,9 @@ func listCampaigns(c *call) (reply, error) {
 		switch code := codeOf(err); {
 		case err == nil:
 			list.Campaigns = append(list.Campaigns, describeCampaign(r.Campaign()))
-		case code == UnknownCampaign || code == CampaignNotServed: // it is not this service's
-		default:
+		case code == Unavailable:
 			return reply{}, err
-		}
+		} // else something is wrong with that one, which hides no other
 	}
 	return reply{status: http.StatusOK, body: list}, nil
 }
@@ -113,7 +113,7 @@ func (s *searches) listSpecialists(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if len(q["q"]) > maxSearchBytes {
+	if utf8.RuneCountInString(q["q"]) > maxSearchChars {
 		return reply{}, &malformedError{"q is too long"}
 	}
 	r, err := c.register(c.campaign)
@@ -150,11 +150,14 @@ type searchEntry struct {
 func (s *searches) of(r *domain.Register) *searchList {
 	id := r.Campaign().ID
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if list := s.lists[id]; list != nil && list.register == r {
+	list := s.lists[id]
+	s.mu.Unlock()
+	if list != nil && list.register == r {
 		return list
 	}
-	list := newSearchList(r)
+	list = newSearchList(r)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.lists == nil {
 		s.lists = make(map[string]*searchList)
 	}

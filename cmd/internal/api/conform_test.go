@@ -75,7 +75,7 @@ var seen sync.Map
 func (d *description) unseen() (list []string) {
 	for _, op := range d.operations {
 		for status, documented := range op.Responses {
-			if status < "400" {
+			if status < "400" || status == "default" { // the default is for codes that are not known yet
 				continue
 			}
 			for _, code := range strings.Split(documented.Description, ", ") {

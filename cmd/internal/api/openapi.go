@@ -22,12 +22,12 @@ func (s *Server) operations() []operation {
 	const campaigns, campaign = prefix + "campaigns", prefix + "campaigns/{campaign}"
 	return []operation{
 		{id: "cast-vote", method: http.MethodPost, path: campaign + "/votes", body: true, answer: castVote},
-		{id: "list-votes", method: http.MethodGet, path: campaign + "/votes", answer: listVotes},
+		{id: "list-votes", method: http.MethodGet, path: campaign + "/votes", query: true, answer: listVotes},
 		{id: "get-vote", method: http.MethodGet, path: campaign + "/votes/{sequence}", answer: getVote},
 		{id: "retract-vote", method: http.MethodDelete, path: campaign + "/votes/{sequence}", answer: retractVote},
 		{id: "list-campaigns", method: http.MethodGet, path: campaigns, answer: listCampaigns},
 		{id: "get-campaign", method: http.MethodGet, path: campaign, answer: getCampaign},
-		{id: "list-specialists", method: http.MethodGet, path: campaign + "/specialists", answer: s.search.listSpecialists},
+		{id: "list-specialists", method: http.MethodGet, path: campaign + "/specialists", query: true, answer: s.search.listSpecialists},
 	}
 }
 
@@ -38,7 +38,7 @@ type (
 		Campaign string `path:"campaign" doc:"Id of the campaign." example:"2018"`
 	}
 	Keyed struct {
-		IdempotencyKey string `header:"Idempotency-Key" maxLength:"128" doc:"The channel's own id of the submission. Who repeats it with the same content gets the same answer, whatever became of the first try. Needed on a channel without identity, where it is the slip's id."`
+		IdempotencyKey string `header:"Idempotency-Key" maxLength:"128" doc:"The channel's own id of the submission, at most 128 bytes. Who repeats it with the same content gets the same answer, whatever became of the first try. Needed on a channel without identity, where it is the slip's id."`
 	}
 	OfVoter struct {
 		PaldiesVoter string `header:"Paldies-Voter" required:"true" doc:"The voter's id, as in a vote, percent-encoded UTF-8. On a channel without identity: the slip's id."`
@@ -77,10 +77,23 @@ func problemResponses(api huma.API, codes []domain.Code) map[string]*huma.Respon
 	responses := make(map[string]*huma.Response)
 	for status, codes := range byStatus {
 		slices.Sort(codes)
-		responses[status] = &huma.Response{Description: strings.Join(slices.Compact(codes), ", "),
+		responses[status] = &huma.Response{Description: strings.Join(slices.Compact(codes), ", "), Headers: problemHeaders(status),
 			Content: map[string]*huma.MediaType{"application/problem+json": {Schema: schema}}}
 	}
+	responses["default"] = &huma.Response{Description: string(Internal) + ", or a code that was added later",
+		Content: map[string]*huma.MediaType{"application/problem+json": {Schema: schema}}}
 	return responses
+}
+
+// problemHeaders are those of a problem with a status.
+func problemHeaders(status string) map[string]*huma.Param {
+	switch status {
+	case strconv.Itoa(http.StatusTooManyRequests), strconv.Itoa(http.StatusServiceUnavailable):
+		return map[string]*huma.Param{"Retry-After": {Description: "In how many seconds to try again.", Schema: &huma.Schema{Type: huma.TypeInteger}}}
+	case strconv.Itoa(http.StatusUnauthorized):
+		return map[string]*huma.Param{"WWW-Authenticate": {Schema: &huma.Schema{Type: huma.TypeString}}}
+	}
+	return nil
 }
 
 // paper is an adapter of huma that only writes down what it is told.
@@ -94,7 +107,7 @@ func spec(operations []operation) *huma.OpenAPI {
 	config := huma.Config{OpenAPI: &huma.OpenAPI{OpenAPI: "3.1.0",
 		Info: &huma.Info{Title: "Paldies intake", Version: "1", Description: "Votes, retractions and receipts. " +
 			"The channel of a request follows from its credential. Every problem has a stable code (RFC 9457); its title is in English or Latvian (Accept-Language). " +
-			"After 503 with the code outcome_unknown, and after no answer at all, the same request with the same Idempotency-Key tells what became of it."},
+			"After 503 with any code, and after no answer at all, the same request with the same Idempotency-Key tells what became of it: busy and unavailable say that this request recorded nothing, but an earlier one may have."},
 		Components: &huma.Components{
 			Schemas:         huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 			SecuritySchemes: map[string]*huma.SecurityScheme{"credential": {Type: "http", Scheme: "bearer", Description: "Made by `paldies channel add`."}},

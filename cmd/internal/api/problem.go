@@ -90,8 +90,8 @@ var kinds = func() map[domain.Code]kind {
 		{BodyTooLarge, http.StatusRequestEntityTooLarge, "The request is too large.", "Pieprasījums ir pārāk liels."},
 		{UnsupportedMediaType, http.StatusUnsupportedMediaType, "The body must be application/json in UTF-8.", "Pieprasījuma saturam jābūt application/json, UTF-8 kodējumā."},
 		{TooManyRequests, http.StatusTooManyRequests, "Too many requests; try again later.", "Pārāk daudz pieprasījumu; mēģiniet vēlāk."},
-		{Busy, http.StatusServiceUnavailable, "There is too much to do at the moment; nothing was recorded, try again.", "Šobrīd ir pārāk daudz darba; nekas netika ierakstīts, mēģiniet vēlreiz."},
-		{Unavailable, http.StatusServiceUnavailable, "The ledger cannot be reached; nothing was recorded, try again.", "Reģistrs nav sasniedzams; nekas netika ierakstīts, mēģiniet vēlreiz."},
+		{Busy, http.StatusServiceUnavailable, "There is too much to do at the moment; this request recorded nothing, try again with the same Idempotency-Key.", "Šobrīd ir pārāk daudz darba; šis pieprasījums neko neierakstīja, mēģiniet vēlreiz ar to pašu Idempotency-Key."},
+		{Unavailable, http.StatusServiceUnavailable, "The ledger cannot be reached; this request recorded nothing, try again with the same Idempotency-Key.", "Reģistrs nav sasniedzams; šis pieprasījums neko neierakstīja, mēģiniet vēlreiz ar to pašu Idempotency-Key."},
 		{OutcomeUnknown, http.StatusServiceUnavailable, "It is not known whether this was recorded; try again with the same Idempotency-Key.", "Nav zināms, vai tas tika ierakstīts; mēģiniet vēlreiz ar to pašu Idempotency-Key."},
 		{CampaignNotServed, http.StatusServiceUnavailable, "This service does not have the campaign's key.", "Šim pakalpojumam nav kampaņas atslēgas."},
 		{Internal, http.StatusInternalServerError, "Something is wrong with this service.", "Ar šo pakalpojumu kaut kas nav kārtībā."},
@@ -164,7 +164,6 @@ var sentinels = []struct {
 	code domain.Code
 }{
 	{eventstore.ErrOutcomeUnknown, OutcomeUnknown},
-	{errGone, OutcomeUnknown},
 	{errNotFound, NotFound},
 	{errMethod, MethodNotAllowed},
 	{errOtherCampaign, CampaignNotAllowed},

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"errors"
 	"io"
 	"mime"
@@ -148,8 +147,6 @@ func (c *call) readBody(w http.ResponseWriter) error {
 		return errBodyTooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &network) && network.Timeout():
 		return errBodyTimeout
-	case errors.Is(err, context.Canceled):
-		return errGone
 	}
 	return &malformedError{"the body breaks off"}
 }

@@ -58,8 +58,8 @@ const (
 	// pageDefault and pageMax are how many items a page has.
 	pageDefault = 100
 	pageMax     = 1000
-	// maxSearchBytes is the longest text that is searched for, in bytes.
-	maxSearchBytes = 200
+	// maxSearchChars is the longest text that is searched for, in characters.
+	maxSearchChars = 200
 )
 
 // prefix begins every address of the interface.
@@ -154,6 +154,7 @@ type operation struct {
 	method string
 	path   string // of http.ServeMux and of OpenAPI, which write it alike
 	body   bool   // it has one
+	query  bool   // it has parameters in a query, which answer looks at
 	answer func(*call) (reply, error)
 }
 
@@ -191,12 +192,15 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, o *operation) {
 func (s *Server) answer(w http.ResponseWriter, c *call) (a answer) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("a request ended in a panic", "operation", c.operation.id, "panic", unnamed(fmt.Sprint(p)), "stack", string(debug.Stack()))
+			s.log.Error("a request ended in a panic", "operation", c.operation.id, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 			a = problemOf(c, errInternal)
 		}
 	}()
 	if err := s.admit(c); err != nil {
 		return problemOf(c, err)
+	}
+	if !c.operation.query && c.URL.RawQuery != "" {
+		return problemOf(c, &malformedError{"this address takes no query; a voter's id must never be in an address"})
 	}
 	if c.operation.body {
 		if err := c.readBody(w); err != nil {
@@ -322,7 +326,6 @@ var (
 	errEncoded       = errors.New("the body is compressed")
 	errBodyTooLarge  = errors.New("the body is too large")
 	errBodyTimeout   = errors.New("the body takes too long")
-	errGone          = errors.New("the client has gone")
 )
 
 // malformedError says what is wrong with a request, in words that repeat

@@ -15,7 +15,7 @@ const inPerson = "in_person"
 
 // VoteRequest is a vote as a channel sends it.
 type VoteRequest struct {
-	Voter        string `json:"voter,omitempty" maxLength:"256" doc:"The voter's id, with a scheme that keeps kinds of ids apart. It is not stored. Left out on a channel without identity." example:"lv-pk:010180-12345"`
+	Voter        string `json:"voter,omitempty" maxLength:"256" doc:"The voter's id, at most 256 bytes of UTF-8, with a scheme that keeps kinds of ids apart. It is not stored. Left out on a channel without identity." example:"lv-pk:010180-12345"`
 	SpecialistID string `json:"specialist_id" doc:"Who is praised." example:"anna-zvirbule"`
 	CastAt       string `json:"cast_at,omitempty" format:"date-time" doc:"When the vote was cast, with an offset, if not now. Only for the channel in_person." example:"2018-03-01T09:30:00+02:00"`
 }
@@ -28,7 +28,7 @@ type Receipt struct {
 	RecordedAt   string `json:"recorded_at" format:"date-time" doc:"When it was recorded, in UTC."`
 	Action       string `json:"action" enum:"vote,retract" doc:"What was recorded."`
 	Channel      string `json:"channel" doc:"By which channel it came."`
-	SpecialistID string `json:"specialist_id,omitempty" doc:"Who is praised, of a vote."`
+	SpecialistID string `json:"specialist_id,omitempty" doc:"Whom the vote praises or has praised."`
 	CastAt       string `json:"cast_at,omitempty" format:"date-time" doc:"When the vote was cast, if that was stated, in UTC."`
 	Vote         uint64 `json:"vote,omitzero" doc:"Receipt number of the vote that is taken back, of a retraction."`
 }
@@ -75,15 +75,11 @@ func castVote(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if cmd.SubmissionID == "" && withoutIdentity(in, cmd.Channel) {
-		return reply{}, &malformedError{"on a channel without identity " + idempotencyHeader + " is needed: it is the slip's id"}
-	}
 	recorded, err := in.Submit(c.Context(), cmd)
 	if err != nil {
 		return reply{}, err
 	}
 	r := c.receipt(recorded, domain.Vote)
-	r.SpecialistID = v.SpecialistID
 	if !cmd.At.IsZero() {
 		r.CastAt = domain.FormatTime(domain.Timestamp(cmd.At))
 	}
@@ -100,15 +96,8 @@ func retractVote(c *call) (reply, error) {
 	if who.Vote, err = c.sequence(); err != nil {
 		return reply{}, err
 	}
-	key, err := c.idempotencyKey()
-	if err != nil {
+	if who.SubmissionID, err = c.idempotencyKey(); err != nil {
 		return reply{}, err
-	}
-	if key != "" && who.SubmissionID != "" && key != who.SubmissionID {
-		return reply{}, &malformedError{"on a channel without identity " + idempotencyHeader + " is the slip's id, like " + voterHeader}
-	}
-	if key != "" {
-		who.SubmissionID = key
 	}
 	recorded, err := in.Submit(c.Context(), who)
 	if err != nil {
@@ -189,11 +178,7 @@ func (c *call) who() (intake.Command, *intake.Intake, error) {
 	if err != nil {
 		return intake.Command{}, nil, err
 	}
-	who := intake.Command{Voter: voter, Channel: c.credential.Channel}
-	if withoutIdentity(in, who.Channel) {
-		who.Voter, who.SubmissionID = "", voter
-	}
-	return who, in, nil
+	return intake.Command{VoterOrSlip: voter, Channel: c.credential.Channel}, in, nil
 }
 
 func (c *call) ballot() (domain.Ballot, error) {
@@ -204,15 +189,9 @@ func (c *call) ballot() (domain.Ballot, error) {
 	return in.Ballot(c.Context(), who)
 }
 
-// withoutIdentity says whether the channel's votes are slips without a name.
-func withoutIdentity(in *intake.Intake, channel string) bool {
-	ch, ok := in.Register().Campaign().Channel(channel)
-	return ok && ch.Identity == domain.NoIdentity
-}
-
 func (c *call) receipt(r intake.Receipt, action domain.Action) Receipt {
 	return Receipt{Campaign: r.Campaign, Sequence: r.Sequence, EventID: r.EventID.String(),
-		RecordedAt: domain.FormatTime(r.RecordedAt), Action: string(action), Channel: c.credential.Channel}
+		RecordedAt: domain.FormatTime(r.RecordedAt), Action: string(action), Channel: c.credential.Channel, SpecialistID: r.Specialist}
 }
 
 // made is the answer to what was recorded. The address is the same for every
