@@ -20,8 +20,8 @@ const (
 	// idleConnections is how many connections are open without a request then.
 	idleConnections = 32
 	// stopMax is how long a worker may take to stop, in time: a request may last
-	// 15 s, and what is recorded then has another 15 s.
-	stopMax = 30 * time.Second
+	// 20 s, and what is recorded then has another 15 s.
+	stopMax = 40 * time.Second
 )
 
 // TestStoppedUnderLoad asks a worker to stop while a crowd votes at it. Whatever

@@ -100,10 +100,7 @@ func (a *app) serveBench(ctx context.Context, n *node.Node, fn func(ctx context.
 		err = fn(ctx, "http://"+listener.Addr().String())
 	}
 	stop()
-	if served := <-ended; !errors.Is(served, context.Canceled) {
-		err = errors.Join(err, served)
-	}
-	return err
+	return errors.Join(err, <-ended)
 }
 
 // awaitReady waits until requests are answered.

@@ -76,7 +76,10 @@ func (h *httpIntake) run(ctx context.Context, n nodeCampaigns) (err error) {
 		}
 		err = errors.Join(err, s.campaigns.Close())
 	}()
-	return book.Run(ctx)
+	if err = book.Run(ctx); ctx.Err() != nil {
+		err = nil // it was asked to end
+	}
+	return err
 }
 
 func (h *httpIntake) use(s *servedNode) {
@@ -197,13 +200,23 @@ func (s *readiness) addIntake(ctx context.Context, h *httpIntake) {
 	s.add("ledger", err, "")
 	for _, id := range ids {
 		in, err := served.campaigns.Get(ctx, id)
-		if errors.Is(err, keyring.ErrMissing) { // Other workers may have it.
-			s.add("campaign "+id, nil, "no votes are taken for it here: its key is missing")
-			continue
-		}
 		if err == nil {
 			_, err = in.Recent(ctx)
 		}
-		s.add("campaign "+id, err, "")
+		if errors.Is(err, eventstore.ErrUnavailable) {
+			s.add("campaign "+id, err, "")
+			continue
+		}
+		s.addCampaign(id, err)
 	}
+}
+
+// addCampaign adds a campaign with which something may be wrong here, such as
+// its key. It is no reason to take the other campaigns' worker away.
+func (s *readiness) addCampaign(id string, err error) {
+	d := dependencyState{Name: "campaign " + id, Ready: err == nil}
+	if err != nil {
+		d.Detail = "no votes are taken for it here: " + err.Error()
+	}
+	s.Dependencies = append(s.Dependencies, d)
 }

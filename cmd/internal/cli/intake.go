@@ -23,7 +23,10 @@ func (a *app) intakeCommand() *cobra.Command {
 			"of them may die at any moment: what was answered is in the ledger. Channels need a\n" +
 			"credential (`paldies channel add`). The interface is described at /docs and, for\n" +
 			"programs, at /openapi.json. It speaks plain HTTP: put a proxy with TLS in front,\n" +
-			"and let it pass nothing but /api/.",
+			"and let it pass nothing but /api/.\n\n" +
+			"Asked to stop, it answers what it has accepted and lets the ledger record it: up to\n" +
+			"20 and 15 seconds when the servers do not answer, else a moment. Give it 40 before\n" +
+			"it is killed.",
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&o.address, "http", defaultHTTP, "address for HTTP; port 0 takes a free one")
@@ -33,11 +36,7 @@ func (a *app) intakeCommand() *cobra.Command {
 		if !cmd.Flags().Changed("log-level") {
 			a.logLevel = slog.LevelInfo // what it does is told by its log
 		}
-		err := a.intake(cmd, o)
-		if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
-			err = nil // Being asked to stop, even while it starts, is its normal end.
-		}
-		return err
+		return a.intake(cmd, o)
 	}
 	return cmd
 }
@@ -62,7 +61,10 @@ func (a *app) intake(cmd *cobra.Command, o intakeRole) error {
 	}
 	defer listener.Close() // The HTTP server has closed it, unless it never ran.
 	n, err := a.joinNode(cmd.Context(), cmd)
-	if err != nil {
+	switch {
+	case cmd.Context().Err() != nil && err != nil:
+		return nil // Being asked to stop, even while it starts, is its normal end.
+	case err != nil:
 		return err
 	}
 	a.warnOfDurability(cmd.Context(), n)
@@ -94,10 +96,7 @@ func (a *app) outlive(ctx context.Context, serve, back func(context.Context) err
 	}()
 	err := serve(serving)
 	release()
-	if backed := <-ended; !errors.Is(backed, context.Canceled) {
-		err = errors.Join(err, backed)
-	}
-	return err
+	return errors.Join(err, <-ended)
 }
 
 // warnOfDurability says what is wrong with how the servers keep events: the

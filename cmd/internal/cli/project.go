@@ -192,7 +192,9 @@ func (a *app) followNodes(ctx context.Context, cmd *cobra.Command, work nodeWork
 			return err
 		}
 		a.logger().Warn("the node has ended; this process waits for the next one", "node", n.URL())
-		if n, err = a.rejoinNode(ctx, cmd); err != nil {
+		if n, err = a.rejoinNode(ctx, cmd); ctx.Err() != nil {
+			return nil // it was asked to end while there was none
+		} else if err != nil {
 			return err
 		}
 		a.logger().Info("there is a node again", "node", n.URL())

@@ -17,14 +17,19 @@ import (
 func TestTurns(t *testing.T) {
 	w := newWorld(t, 0)
 	l := w.ledger.Reopen()
+	const rivals = 64
 	var appends, accepted atomic.Int64
+	anna, err := w.key.Voter("Anna")
+	must(t, err)
+	in := w.intake(l)
 	l.SetFaults(storetest.Faults{Append: func(eventstore.Message, uint64) storetest.Fault {
-		appends.Add(1)
+		if appends.Add(1) == 1 {
+			storetest.Eventually(t, "all others wait for their turn", func() bool { return in.Turns(anna) == rivals })
+		}
 		return storetest.None
 	}})
-	in := w.intake(l)
 	var all sync.WaitGroup
-	for i := range 64 {
+	for i := range rivals {
 		all.Go(func() {
 			_, err := in.Submit(t.Context(), vote("Anna", "ilze", fmt.Sprintf("s%d", i)))
 			var refusal *domain.Refusal

@@ -19,8 +19,8 @@ import (
 const (
 	// maxAnswerBytes bounds the answer to a vote.
 	maxAnswerBytes = 64 << 10
-	// maxListBytes bounds a page of specialists and the votes of one voter,
-	// some 20,000 of them.
+	// maxListBytes bounds a page of specialists or of the votes of one voter,
+	// in bytes: a thousand of them have some 300 each.
 	maxListBytes = 4 << 20
 
 	// firstPause is the longest first pause after an attempt without answer

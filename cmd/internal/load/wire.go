@@ -16,6 +16,8 @@ import (
 const (
 	// specialistsPage is how many specialists are asked for at once.
 	specialistsPage = 100
+	// votesPage is how many votes of a voter are asked for at once.
+	votesPage = 1000
 	// maxSpecialists bounds the specialists of a campaign.
 	maxSpecialists = 1 << 20
 )
@@ -54,24 +56,43 @@ func (c *client) post(ctx context.Context, key string, body []byte) (answer, err
 func (a *api) digest(body []byte) uint32 { return uint32(maphash.Bytes(a.digests, body)) }
 
 // votesOf are the votes of a voter.
-func (c *client) votesOf(ctx context.Context, voter string) ([]recorded, error) {
-	var list struct {
-		Votes []recorded `json:"votes"`
+func (c *client) votesOf(ctx context.Context, voter string) (all []recorded, err error) {
+	for after := ""; ; {
+		page := *c.api.votes
+		page.RawQuery = pageAfter(votesPage, after)
+		var list struct {
+			Votes []recorded `json:"votes"`
+			Next  string     `json:"next"`
+		}
+		if err := c.get(ctx, &page, voter, &list); err != nil {
+			return nil, err
+		}
+		all = append(all, list.Votes...)
+		switch {
+		case list.Next == "":
+			return all, nil
+		case list.Next == after || len(list.Votes) == 0:
+			return nil, fmt.Errorf("%w: the pages of a voter's votes do not end", errMalformed)
+		}
+		after = list.Next
 	}
-	err := c.get(ctx, c.api.votes, voter, &list)
-	return list.Votes, err
+}
+
+// pageAfter is the query of a page.
+func pageAfter(limit int, after string) string {
+	query := url.Values{"limit": {strconv.Itoa(limit)}}
+	if after != "" {
+		query.Set("after", after)
+	}
+	return query.Encode()
 }
 
 // specialists are the ids of all specialists of the campaign.
 func (c *client) specialists(ctx context.Context) ([]string, error) {
 	var ids []string
 	for after := ""; ; {
-		query := url.Values{"limit": {strconv.Itoa(specialistsPage)}}
-		if after != "" {
-			query.Set("after", after)
-		}
 		page := *c.api.specialist
-		page.RawQuery = query.Encode()
+		page.RawQuery = pageAfter(specialistsPage, after)
 		var list struct {
 			Specialists []struct {
 				ID string `json:"id"`

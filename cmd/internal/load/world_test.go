@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -108,7 +109,21 @@ func (f *fakeAPI) own(w http.ResponseWriter, r *http.Request) {
 	if f.list != nil {
 		votes = f.list(votes)
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"votes": votes})
+	_ = json.NewEncoder(w).Encode(pageOf(votes, r.URL.Query().Get("after")))
+}
+
+// pageOf is a page of three votes, behind the one that the page before ended with.
+func pageOf(votes []vote, after string) map[string]any {
+	begin, err := strconv.Atoi(after)
+	if err != nil {
+		begin = 0
+	}
+	end := min(begin+3, len(votes))
+	page := map[string]any{"votes": votes[min(begin, len(votes)):end]}
+	if end < len(votes) {
+		page["next"] = strconv.Itoa(end)
+	}
+	return page
 }
 
 func (f *fakeAPI) cast(w http.ResponseWriter, r *http.Request) {
