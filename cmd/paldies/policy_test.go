@@ -34,7 +34,7 @@ var imports = map[string][]string{
 	"cmd/internal/load":                {}, // it knows the API by its contract, like any client
 	"cmd/internal/node":                {"eventstore"},
 	"cmd/paldies":                      {"cmd/internal/cli"},
-	"cmd/internal/":                    {"domain", "eventstore", "eventstore/transparency", "projections", "projections/postgres", "projections/postgres/pgserver", "cmd/internal/"},
+	"cmd/internal/":                    {"domain", "eventstore", "eventstore/pubsub", "eventstore/transparency", "projections", "projections/postgres", "projections/postgres/pgserver", "cmd/internal/"},
 }
 
 // pureDomain is all that the domain may import from elsewhere.

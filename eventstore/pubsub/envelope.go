@@ -214,3 +214,15 @@ func decodeMetadata(header nats.Header, into message.Metadata) error {
 	}
 	return nil
 }
+
+// Metadata reads the metadata of a stored message, for programs that look at a
+// stream without subscribing to it. What cannot be read is left out.
+func Metadata(header nats.Header) message.Metadata {
+	m, _ := decode(&nats.Msg{Header: header}, delivery{})
+	for key := range m.Metadata {
+		if ofDelivery(key) {
+			delete(m.Metadata, key)
+		}
+	}
+	return m.Metadata
+}

@@ -167,7 +167,7 @@ var sentinels = []struct {
 	{errNotFound, NotFound},
 	{errMethod, MethodNotAllowed},
 	{errOtherCampaign, CampaignNotAllowed},
-	{errStatedTime, CastAtNotAccepted},
+	{intake.ErrStatedTime, CastAtNotAccepted},
 	{errNotJSON, UnsupportedMediaType},
 	{errEncoded, UnsupportedMediaType},
 	{errBodyTooLarge, BodyTooLarge},

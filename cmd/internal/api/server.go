@@ -321,7 +321,6 @@ var (
 	errNotFound      = errors.New("no such address")
 	errMethod        = errors.New("the address does not have this method")
 	errOtherCampaign = errors.New("the credential is another campaign's")
-	errStatedTime    = errors.New("this channel may not state a time")
 	errNotJSON       = errors.New("not application/json")
 	errEncoded       = errors.New("the body is compressed")
 	errBodyTooLarge  = errors.New("the body is too large")

@@ -9,10 +9,6 @@ import (
 	"sakipaldies.lv/ledger/domain"
 )
 
-// inPerson is the channel that may state when a vote was cast: slips are
-// entered later.
-const inPerson = "in_person"
-
 // VoteRequest is a vote as a channel sends it.
 type VoteRequest struct {
 	Voter        string `json:"voter,omitempty" maxLength:"256" doc:"The voter's id, at most 256 bytes of UTF-8, with a scheme that keeps kinds of ids apart. It is not stored. Left out on a channel without identity." example:"lv-pk:010180-12345"`
@@ -63,13 +59,8 @@ func castVote(c *call) (reply, error) {
 	if cmd.SubmissionID, err = c.idempotencyKey(); err != nil {
 		return reply{}, err
 	}
-	if v.CastAt != "" {
-		if cmd.Channel != inPerson {
-			return reply{}, errStatedTime
-		}
-		if cmd.At, err = intake.ParseTime(v.CastAt); err != nil {
-			return reply{}, &malformedError{"cast_at is not a time with an offset, such as 2018-03-01T09:30:00+02:00"}
-		}
+	if cmd.At, err = intake.StatedTime(cmd.Channel, v.CastAt); err != nil {
+		return reply{}, err
 	}
 	in, err := c.intake()
 	if err != nil {

@@ -41,8 +41,8 @@ func (a *app) devCommand() *cobra.Command {
 		Short: "Run a node on the data directory until it is stopped",
 		Long: "Run a node on the data directory until it is stopped: an embedded NATS server on\n" +
 			"the loopback interface, a read model of every campaign in memory, the signed Merkle\n" +
-			"log of every campaign, and over HTTP the taking of votes (/docs describes it), /livez,\n" +
-			"/readyz, /metrics and /log/ID/. Other commands on the same data directory use it by\n" +
+			"log of every campaign, the taking of votes from the queue, and over HTTP the taking of\n" +
+			"votes (/docs describes it), /livez, /readyz, /metrics and /log/ID/. Other commands on the same data directory use it by\n" +
 			"themselves.\n\n" +
 			"With --database-url or --database local it keeps the read model in Postgres up to\n" +
 			"date too, tables included.",
@@ -139,6 +139,7 @@ func (a *app) runNode(ctx context.Context, stop func(), n *node.Node, logs *seal
 	if h.intake, err = a.newHTTPIntake("", ""); err != nil {
 		return err
 	}
+	h.intake.queue = a.newQueueIntake()
 	parts = append(parts, func() error {
 		return a.outlive(ctx,
 			func(ctx context.Context) error { return serveHTTP(ctx, listener, h.handler(), log) },
@@ -223,6 +224,7 @@ func (a *app) printBanner(ctx context.Context, n *node.Node, o devOptions, datab
 		{"nats", fmt.Sprintf("%s (embedded nats-server %s, for this user's commands)", n.URL(), n.Conn().ConnectedServerVersion())},
 		{"http", fmt.Sprintf("http://%s/livez, /readyz, /metrics, /log/ID/checkpoint, /docs and /api/v1/", http)},
 		devTokensLine(n.DataDir()),
+		queueLine,
 		{"campaigns", nameCampaigns(ids)},
 	}
 	if o.seal {

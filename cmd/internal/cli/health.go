@@ -149,6 +149,9 @@ func (h *health) check(ctx context.Context) readiness {
 	}
 	if h.intake != nil {
 		s.addIntake(ctx, h.intake)
+		if h.intake.queue != nil {
+			s.addQueue(ctx, h.intake.queue)
+		}
 	}
 	if h.follower != nil {
 		states, err := h.follower.States(ctx)

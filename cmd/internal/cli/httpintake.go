@@ -18,14 +18,16 @@ import (
 	"sakipaldies.lv/ledger/eventstore/transparency"
 )
 
-// httpIntake takes votes over HTTP for the campaigns of one node at a time. It
-// has a server as long as it lives, and goes on with the next node.
+// httpIntake takes votes over HTTP, and from the queue if it is to, for the
+// campaigns of one node at a time. It has a server as long as it lives, and goes
+// on with the next node.
 type httpIntake struct {
 	app     *app
 	server  *api.Server
 	metrics *api.Metrics
-	keys    string // folder of the pseudonym keys; empty: the data directory's
-	logs    string // folder of the campaigns' logs; empty: the data directory's
+	queue   *queueIntake // nil: nothing is taken from the queue
+	keys    string       // folder of the pseudonym keys; empty: the data directory's
+	logs    string       // folder of the campaigns' logs; empty: the data directory's
 
 	mu      sync.Mutex
 	serving *servedNode // guarded by mu; nil while there is no node
@@ -76,10 +78,18 @@ func (h *httpIntake) run(ctx context.Context, n nodeCampaigns) (err error) {
 		}
 		err = errors.Join(err, s.campaigns.Close())
 	}()
-	if err = book.Run(ctx); ctx.Err() != nil {
-		err = nil // it was asked to end
+	known := func() error {
+		if err := book.Run(ctx); ctx.Err() == nil {
+			return err
+		}
+		return nil // it was asked to end
 	}
-	return err
+	if h.queue == nil {
+		return known()
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	return together(stop, known, func() error { return h.queue.run(ctx, n.node, s.campaigns) })
 }
 
 func (h *httpIntake) use(s *servedNode) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -16,9 +17,10 @@ func (a *app) intakeCommand() *cobra.Command {
 	var o intakeRole
 	cmd := &cobra.Command{
 		Use:   "intake",
-		Short: "Take votes over HTTP until it is stopped",
+		Short: "Take votes over HTTP, and from the queue, until it is stopped",
 		Long: "Take votes over HTTP until it is stopped, for all campaigns of a node or of NATS\n" +
-			"servers, those too that are opened later.\n\n" +
+			"servers, those too that are opened later. With --queue also from the queue, where\n" +
+			"channels leave submissions that need no answer at once (`paldies vote submit`).\n\n" +
 			"Any number of processes may run side by side. None of them keeps anything, and any\n" +
 			"of them may die at any moment: what was answered is in the ledger. Channels need a\n" +
 			"credential (`paldies channel add`). The interface is described at /docs and, for\n" +
@@ -26,12 +28,15 @@ func (a *app) intakeCommand() *cobra.Command {
 			"and let it pass nothing but /api/.\n\n" +
 			"Asked to stop, it answers what it has accepted and lets the ledger record it: up to\n" +
 			"20 and 15 seconds when the servers do not answer, else a moment. Give it 40 before\n" +
-			"it is killed.",
+			"it is killed.\n\n" +
+			"Of those with --queue one works on the queue, so that each voter's submissions stay\n" +
+			"in order, and the others stand by.",
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&o.address, "http", defaultHTTP, "address for HTTP; port 0 takes a free one")
 	cmd.Flags().StringVar(&o.keys, "keys", "", "folder of the pseudonym keys, ID.key (default: keys in the data directory)")
 	cmd.Flags().StringVar(&o.logs, "logs", "", "folder of the campaigns' signed logs, for the proofs of receipts (default: log in the data directory)")
+	cmd.Flags().BoolVar(&o.queue, "queue", false, "take votes from the queue, too")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !cmd.Flags().Changed("log-level") {
 			a.logLevel = slog.LevelInfo // what it does is told by its log
@@ -46,6 +51,7 @@ type intakeRole struct {
 	address string // for HTTP
 	keys    string
 	logs    string
+	queue   bool
 }
 
 // intake takes votes until it is asked to stop, then lets requests under way
@@ -54,6 +60,11 @@ func (a *app) intake(cmd *cobra.Command, o intakeRole) error {
 	h, err := a.newHTTPIntake(o.keys, o.logs)
 	if err != nil {
 		return err
+	}
+	lines := [][2]string{}
+	if o.queue {
+		h.queue = a.newQueueIntake()
+		lines = append(lines, queueLine)
 	}
 	listener, err := listenHTTP(cmd.Context(), o.address)
 	if err != nil {
@@ -68,11 +79,12 @@ func (a *app) intake(cmd *cobra.Command, o intakeRole) error {
 		return err
 	}
 	a.warnOfDurability(cmd.Context(), n)
-	if err := a.printLines([][2]string{
+	if err := a.printLines(slices.Concat([][2]string{
 		{"ledger", n.URL()},
 		{"http", fmt.Sprintf("http://%s/livez, /readyz, /metrics, /docs and /api/v1/", listener.Addr())},
+	}, lines, [][2]string{
 		{"stop", fmt.Sprintf("Ctrl-C, or kill %d; what was answered is in the ledger", os.Getpid())},
-	}); err != nil {
+	})); err != nil {
 		return errors.Join(err, n.Close())
 	}
 	health := newHealth(nil, nil, nil)

@@ -46,6 +46,9 @@ func (h *health) metrics() http.Handler {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if h.intake != nil {
 		registry.MustRegister(h.intake.metrics)
+		if h.intake.queue != nil {
+			registry.MustRegister(h.intake.queue.metrics, queueCollector{h.intake.queue})
+		}
 	}
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxReadyChecks, Timeout: 2 * readyTimeout})
 }

@@ -16,9 +16,9 @@ import (
 )
 
 func (a *app) voteCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "vote", Short: "Cast, retract, import, list and annul votes"}
+	cmd := &cobra.Command{Use: "vote", Short: "Cast, retract, submit, import, list and annul votes"}
 	cmd.AddCommand(a.voteSubmitCommand(domain.Vote), a.voteSubmitCommand(domain.Retract),
-		a.voteImportCommand(), a.voteListCommand(), a.voteAnnulCommand())
+		a.voteQueueCommand(), a.voteImportCommand(), a.voteListCommand(), a.voteAnnulCommand())
 	return cmd
 }
 

@@ -115,7 +115,7 @@ func roleBatches(args []string) error {
 	if err := createStream(ctx, n.Conn()); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		return err
 	}
-	n.stage(testStream)
+	n.Stage(testStream)
 	first, err := strconv.Atoi(args[1])
 	if err != nil {
 		return err

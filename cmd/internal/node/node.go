@@ -210,7 +210,7 @@ func (n *Node) OpenLedger(ctx context.Context, c eventstore.Config) (*eventstore
 	if err != nil {
 		return nil, n.Explain(err)
 	}
-	n.stage(c.Stream)
+	n.Stage(c.Stream)
 	return l, nil
 }
 
@@ -219,12 +219,13 @@ func (n *Node) CreateLedger(ctx context.Context, c eventstore.Config) error {
 	if err := eventstore.Create(ctx, n.Conn(), c); err != nil {
 		return n.Explain(err)
 	}
-	n.stage(c.Stream)
+	n.Stage(c.Stream)
 	return nil
 }
 
-// stage has the stream's batches staged in memory where the server is ours.
-func (n *Node) stage(stream string) {
+// Stage has the stream's batches staged in memory where the server is ours. A
+// ledger's are without asking.
+func (n *Node) Stage(stream string) {
 	if n.Embedded() {
 		n.staging.stage(stream)
 	}

@@ -31,7 +31,7 @@ func TestStagedInMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // Opening a ledger again changes nothing.
-		n.stage(testStream)
+		n.Stage(testStream)
 	}
 	must(t, n.staging.reason())
 	folder := n.staging.folder
@@ -68,7 +68,7 @@ func TestStagingVanishes(t *testing.T) {
 	ctx := contextFor(t)
 	n := open(t, Config{DataDir: t.TempDir()})
 	must(t, createStream(ctx, n.Conn()))
-	n.stage(testStream)
+	n.Stage(testStream)
 	must(t, stageBatch(ctx, n.Conn(), 1, 3))
 	must(t, os.RemoveAll(n.staging.folder))
 	if last, err := commitBatch(ctx, n.Conn(), 1, 3); err != nil || last != 3 {
@@ -81,7 +81,7 @@ func TestStagingVanishes(t *testing.T) {
 	}
 	_, err = publish(ctx, n.Conn(), "ledger.2018.voter.a", "paldies!")
 	must(t, err)
-	n.stage(testStream) // Opening the ledger again repairs it.
+	n.Stage(testStream) // Opening the ledger again repairs it.
 	if _, err := publishBatch(ctx, n.Conn(), 3, 3); err != nil {
 		t.Errorf("after the repair: %v", err)
 	}
@@ -146,7 +146,7 @@ func TestOccupiedFolder(t *testing.T) {
 	t.Cleanup(func() { must(t, os.RemoveAll(folder)) })
 	n := open(t, Config{DataDir: dir})
 	must(t, createStream(ctx, n.Conn()))
-	n.stage(testStream)
+	n.Stage(testStream)
 	if _, err := publishBatch(ctx, n.Conn(), 1, 10); err != nil {
 		t.Error(err)
 	}
@@ -255,7 +255,7 @@ func fillMemory(ctx context.Context, dir string) (last uint64, err error) {
 	if err := createStream(ctx, n.Conn()); err != nil {
 		return 0, err
 	}
-	n.stage(testStream)
+	n.Stage(testStream)
 	if _, err := publishBatch(ctx, n.Conn(), 1, batchSize); err != nil {
 		return 0, err
 	}
@@ -291,7 +291,7 @@ func fillDisk(ctx context.Context, dir string, last uint64, staged bool) (uint64
 	if err != nil {
 		return 0, err
 	}
-	n.stage(testStream)
+	n.Stage(testStream)
 	filler, err := fill(dir)
 	if err != nil {
 		return 0, err

@@ -117,7 +117,7 @@ func TestStagedOnDiskWhenConfigured(t *testing.T) {
 	ctx := contextFor(t)
 	n := open(t, Config{DataDir: t.TempDir(), StageOnDisk: true})
 	must(t, createStream(ctx, n.Conn()))
-	n.stage(testStream)
+	n.Stage(testStream)
 	if _, err := publishBatch(ctx, n.Conn(), 1, 10); err != nil {
 		t.Error(err)
 	}
@@ -153,7 +153,7 @@ func timeBatches(b *testing.B, onDisk bool, size int) time.Duration {
 	if err := createStream(ctx, n.Conn()); err != nil {
 		b.Fatal(err)
 	}
-	n.stage(testStream)
+	n.Stage(testStream)
 	start := time.Now()
 	for i := range b.N {
 		if _, err := publishBatch(ctx, n.Conn(), i, size); err != nil {

@@ -1,0 +1,163 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sakipaldies.lv/ledger/eventstore/pubsub"
+)
+
+// poisonTopic is the topic of what cannot be filed under its own subject.
+const poisonTopic = poisonPrefix + "unfiled"
+
+// Metadata of a submission in the poison, beside those of package pubsub.
+const metadataSubmitted = "submitted_at" // when the channel published it
+
+// poisonMetadata is what was added to a submission on its way into the poison.
+var poisonMetadata = []string{pubsub.MetadataPoisonReason, pubsub.MetadataPoisonTopic, pubsub.MetadataPoisonHandler,
+	middleware.PoisonedHandlerKey, metadataSubmitted}
+
+// poisonSubject files a message under what it was published to.
+func poisonSubject(_ string, m *message.Message) string {
+	rest, ok := strings.CutPrefix(m.Metadata[pubsub.MetadataSubject], submissionsPrefix)
+	subject := poisonPrefix + rest
+	if !ok || len(subject) > subjectBytesMax || !printable(subject) {
+		return poisonTopic
+	}
+	return subject
+}
+
+// filing adds to a message what its subscriber knew and is not published again:
+// where and when the channel has published it.
+type filing struct{ message.Publisher }
+
+// Publish implements message.Publisher.
+func (f filing) Publish(topic string, messages ...*message.Message) error {
+	for _, m := range messages {
+		m.Metadata.Set(pubsub.MetadataPoisonTopic, m.Metadata[pubsub.MetadataSubject])
+		m.Metadata.Set(metadataSubmitted, m.Metadata[pubsub.MetadataPublished])
+	}
+	return f.Publisher.Publish(topic, messages...)
+}
+
+// Poisoned is a submission in the poison. Its body may hold a voter's id.
+type Poisoned struct {
+	ID        uint64    // its place in the poison
+	Subject   string    // where its channel has published it
+	Reason    string    // why it can never succeed as it is
+	Submitted time.Time // when its channel has published it; zero if that is not known
+	Since     time.Time // when it came into the poison
+	Body      []byte
+	metadata  message.Metadata
+}
+
+// ErrNotPoisoned says that there is no such submission in the poison.
+var ErrNotPoisoned = errors.New("it is not in the poison; `paldies queue poison list` shows what is")
+
+// Poison is the submissions that no worker can decide, for a person to look at.
+type Poison struct{ nc *nats.Conn }
+
+// NewPoison looks at the poison over a connection that stays its owner's.
+func NewPoison(nc *nats.Conn) Poison { return Poison{nc} }
+
+// List is what is in the poison, oldest first.
+func (p Poison) List(ctx context.Context) (all []Poisoned, err error) {
+	err = readAll(ctx, p.nc, PoisonStream, func(m jetstream.Msg) error {
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		all = append(all, readPoisoned(meta.Sequence.Stream, meta.Timestamp, m.Subject(), m.Headers(), m.Data()))
+		return nil
+	})
+	return all, err
+}
+
+// Get is one submission in the poison.
+func (p Poison) Get(ctx context.Context, id uint64) (Poisoned, error) {
+	stream, err := p.stream(ctx)
+	if err != nil {
+		return Poisoned{}, err
+	}
+	m, err := stream.GetMsg(ctx, id)
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return Poisoned{}, fmt.Errorf("submission %d: %w", id, ErrNotPoisoned)
+	case err != nil:
+		return Poisoned{}, unavailable(err)
+	}
+	return readPoisoned(m.Sequence, m.Time, m.Subject, m.Header, m.Data), nil
+}
+
+func readPoisoned(id uint64, since time.Time, subject string, header nats.Header, body []byte) Poisoned {
+	m := pubsub.Metadata(header)
+	q := Poisoned{ID: id, Subject: m[pubsub.MetadataPoisonTopic], Reason: m[pubsub.MetadataPoisonReason], Since: since, Body: body, metadata: m}
+	if q.Subject == "" { // somebody has put it there by hand
+		q.Subject = submissionsPrefix + strings.TrimPrefix(subject, poisonPrefix)
+	}
+	q.Submitted, _ = time.Parse(time.RFC3339Nano, m[metadataSubmitted]) // zero when it says nothing
+	return q
+}
+
+func (p Poison) stream(ctx context.Context) (jetstream.Stream, error) {
+	js, err := jetstream.New(p.nc)
+	if err != nil {
+		return nil, err
+	}
+	return openStream(ctx, js, PoisonStream)
+}
+
+// Retry publishes submissions anew, in their order, where their channels have
+// published them, and then takes them out of the poison. When it is interrupted
+// in between they are in both, which is no harm: a submission has one outcome.
+func (p Poison) Retry(ctx context.Context, list []Poisoned) error {
+	publisher, err := newSubmitter(p.nc)
+	if err != nil {
+		return err
+	}
+	defer publisher.Close() // it has answered everything
+	messages := make([]*message.Message, len(list))
+	for i, q := range list {
+		m := message.NewMessage("", q.Body)
+		for key, value := range q.metadata {
+			if !slices.Contains(poisonMetadata, key) {
+				m.Metadata[key] = value
+			}
+		}
+		messages[i] = addressed(ctx, q.Subject, m)
+	}
+	if err := publisher.Publish(submissionsPrefix, messages...); err != nil {
+		return fmt.Errorf("retry: %w", err)
+	}
+	return p.Drop(ctx, list)
+}
+
+// Drop removes submissions for good: their bytes are overwritten.
+func (p Poison) Drop(ctx context.Context, list []Poisoned) error {
+	stream, err := p.stream(ctx)
+	if err != nil {
+		return err
+	}
+	for _, q := range list {
+		err := stream.SecureDeleteMsg(ctx, q.ID)
+		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) && !errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) {
+			return fmt.Errorf("submission %d: %w", q.ID, unavailable(err))
+		}
+		if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) {
+			if _, err := p.Get(ctx, q.ID); !errors.Is(err, ErrNotPoisoned) {
+				return fmt.Errorf("submission %s could not be removed", strconv.FormatUint(q.ID, 10))
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,260 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sakipaldies.lv/ledger/eventstore/pubsub"
+)
+
+const (
+	// publishChunk is how many submissions are published together.
+	publishChunk = 10_000
+	// publishPatience is how long a fault of the servers is waited for, in time.
+	publishPatience = 30 * time.Second
+	// publishPause is the pause between two tries, in time.
+	publishPause = 100 * time.Millisecond
+)
+
+// Item is a submission and how it comes.
+type Item struct {
+	Submission
+	Channel string
+}
+
+// Check says what is wrong with a submission before it is published. Its errors
+// repeat nothing of it.
+func (it Item) Check(campaign string) error {
+	p, err := parsePlace(Subject(campaign, it.Channel, Key(it.Submission)))
+	if err != nil {
+		return err
+	}
+	body, err := it.Encode()
+	if err != nil {
+		return err
+	}
+	_, err = p.command(body)
+	return err
+}
+
+// addressKey is under what a message's context holds its subject.
+type addressKey struct{}
+
+// addressed is a message that goes to a subject of its own.
+func addressed(ctx context.Context, subject string, m *message.Message) *message.Message {
+	m.SetContext(context.WithValue(ctx, addressKey{}, subject))
+	return m
+}
+
+// newSubmitter publishes messages that are addressed.
+func newSubmitter(nc *nats.Conn) (*pubsub.Publisher, error) {
+	return pubsub.NewPublisher(nc, pubsub.PublisherConfig{Subject: func(topic string, m *message.Message) string {
+		if subject, ok := m.Context().Value(addressKey{}).(string); ok {
+			return subject
+		}
+		return topic
+	}})
+}
+
+// Submit publishes submissions of a campaign in their order, and returns when
+// all of them are durable in the queue. It tries to get over faults that pass;
+// what is published twice has one outcome. Done counts those that are durable.
+func Submit(ctx context.Context, nc *nats.Conn, campaign string, items []Item, done func(n int)) error {
+	publisher, err := newSubmitter(nc)
+	if err != nil {
+		return err
+	}
+	defer publisher.Close() // it has answered everything
+	var messages []*message.Message
+	for _, it := range items {
+		body, err := it.Encode()
+		if err != nil {
+			return err
+		}
+		m := message.NewMessage(uuid.Must(uuid.NewV7()).String(), body)
+		messages = append(messages, addressed(ctx, Subject(campaign, it.Channel, Key(it.Submission)), m))
+	}
+	failing := time.Time{} // since when
+	for len(messages) > 0 {
+		n := min(len(messages), publishChunk)
+		err := publisher.Publish(submissionsPrefix, messages[:n]...)
+		var partly *pubsub.PublishError
+		switch {
+		case err == nil:
+			failing = time.Time{}
+		case errors.As(err, &partly) && (errors.Is(err, pubsub.ErrUnavailable) || errors.Is(err, pubsub.ErrOutcomeUnknown)):
+			n = partly.Stored
+			if failing.IsZero() {
+				failing = time.Now()
+			}
+			if ctx.Err() != nil || time.Since(failing) > publishPatience {
+				return err
+			}
+			if err := rest(ctx); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+		messages = messages[n:]
+		done(n)
+	}
+	return nil
+}
+
+func rest(ctx context.Context) error {
+	select {
+	case <-time.After(publishPause):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Waiting waits for the outcomes of submissions.
+type Waiting struct {
+	wanted   map[string]int // outcomes that are still to come, by the beginning of their subject
+	left     int
+	outcomes jetstream.MessagesContext
+	poison   jetstream.MessagesContext
+}
+
+// Await begins to wait for the outcomes of submissions of a campaign. It comes
+// before they are published, so that none is missed that goes to the poison;
+// outcomes of submissions that were decided before are found too. Distinct is
+// how many different submissions there are among the items: the rest are
+// repeats of others.
+func Await(ctx context.Context, nc *nats.Conn, campaign string, items []Item) (w *Waiting, distinct int, err error) {
+	w = &Waiting{wanted: make(map[string]int)}
+	seen := make(map[string]bool, len(items))
+	for _, it := range items {
+		id := strings.Join([]string{it.Channel, string(it.Action), it.ID, spelling(it.Voter)}, "\x00")
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		w.wanted[outcomePlace(campaign, it.Channel, it.ID)]++
+		w.left++
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, 0, err
+	}
+	if w.poison, err = follow(ctx, js, PoisonStream, poisonPrefix+campaign+".>", jetstream.DeliverNewPolicy); err != nil {
+		return nil, 0, err
+	}
+	if w.outcomes, err = follow(ctx, js, OutcomesStream(campaign), outcomesPrefix+campaign+".>", jetstream.DeliverAllPolicy); err != nil {
+		w.poison.Stop()
+		return nil, 0, err
+	}
+	return w, w.left, nil
+}
+
+func follow(ctx context.Context, js jetstream.JetStream, name, filter string, from jetstream.DeliverPolicy) (jetstream.MessagesContext, error) {
+	stream, err := openStream(ctx, js, name)
+	if err != nil {
+		return nil, err
+	}
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}, DeliverPolicy: from})
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return messages, nil
+}
+
+// Stop ends the waiting.
+func (w *Waiting) Stop() {
+	w.outcomes.Stop()
+	w.poison.Stop()
+}
+
+// PoisonedError says that a submission went to the poison.
+type PoisonedError struct{ Reason string }
+
+func (e *PoisonedError) Error() string { return e.Reason }
+
+// Each calls settled for each outcome, until all have come or ctx ends; for a
+// submission that went to the poison the error is a *PoisonedError.
+func (w *Waiting) Each(ctx context.Context, settled func(Outcome, error)) error {
+	type arrival struct {
+		m      jetstream.Msg
+		poison bool
+		err    error
+	}
+	arrived := make(chan arrival)
+	ended := make(chan struct{})
+	receive := func(messages jetstream.MessagesContext, poison bool) {
+		for {
+			m, err := messages.Next()
+			select {
+			case arrived <- arrival{m, poison, err}:
+			case <-ended:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}
+	go receive(w.outcomes, false)
+	go receive(w.poison, true)
+	defer w.Stop()
+	defer close(ended)
+	for w.left > 0 {
+		select {
+		case a := <-arrived:
+			if a.err != nil {
+				return unavailable(a.err)
+			}
+			if err := w.take(a.m, a.poison, settled); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// take settles the submission that a message is about, if it is awaited.
+func (w *Waiting) take(m jetstream.Msg, poison bool, settled func(Outcome, error)) error {
+	place := m.Subject()[:strings.LastIndexByte(m.Subject(), '.')+1]
+	var o Outcome
+	var fate error
+	if poison {
+		p, err := parsePlace(submissionsPrefix + strings.TrimPrefix(m.Subject(), poisonPrefix))
+		if err != nil {
+			return nil // nothing that was published here
+		}
+		cmd, err := p.command(m.Data())
+		if err != nil {
+			return nil
+		}
+		place = outcomePlace(p.campaign, p.channel, cmd.SubmissionID)
+		o, fate = outcomeOf(cmd), &PoisonedError{pubsub.Metadata(m.Headers())[pubsub.MetadataPoisonReason]}
+	} else {
+		var err error
+		if o, err = ParseOutcome(m.Data()); err != nil {
+			return fmt.Errorf("%s: %w", m.Subject(), err)
+		}
+	}
+	if w.wanted[place] == 0 {
+		return nil
+	}
+	w.wanted[place]--
+	w.left--
+	settled(o, fate)
+	return nil
+}
