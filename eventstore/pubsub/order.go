@@ -19,7 +19,7 @@ const gapTimeout = time.Second
 
 // resume begins the session of an ordered group. A subscription that is active
 // still goes on after a reset; another one stands by, and forgets what it holds:
-// the active one gets it.
+// the active one gets it, or who will be active next.
 func (s *subscription) resume(p *puller) error {
 	ctx, cancel := context.WithTimeout(s.ctx, apiTimeout)
 	defer cancel()
@@ -32,9 +32,39 @@ func (s *subscription) resume(p *puller) error {
 			p.pin = s.pin
 			return s.reset(ctx)
 		}
+		s.dispatch.dropHeld()
+		if err := s.relieve(ctx); err != nil { // when nobody is active now
+			return err
+		}
 	}
 	s.pin = ""
-	s.dispatch.dropHeld()
+	s.looked = time.Now()
+	return nil
+}
+
+// lookAfter makes sure, once in a while, that a subscription which stands by does
+// not wait for nothing.
+func (s *subscription) lookAfter(p *puller) error {
+	if !s.ordered() || p.pin != "" || time.Since(s.looked) < s.config.TakeoverAfter {
+		return nil
+	}
+	s.looked = time.Now()
+	ctx, cancel := context.WithTimeout(s.ctx, apiTimeout)
+	defer cancel()
+	return s.relieve(ctx)
+}
+
+// relieve makes the server deliver again what nobody works on. It makes somebody
+// active only when there is a message to deliver; when all that there is was
+// delivered to a subscription that is gone, that would be after AckWait.
+func (s *subscription) relieve(ctx context.Context) error {
+	group, err := s.group(ctx)
+	if err != nil || group.pin != "" || group.unacked == 0 {
+		return err
+	}
+	if _, err := s.js.ResetConsumer(ctx, s.stream, s.config.Group); err != nil {
+		return consumerError(err)
+	}
 	return nil
 }
 

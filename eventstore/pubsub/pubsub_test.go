@@ -117,16 +117,25 @@ func receive(t testing.TB, messages <-chan *message.Message) *message.Message {
 // pending asks the server how many messages a group has not acked.
 func (b *bench) pending(group string) int {
 	b.t.Helper()
+	info := b.state(group)
+	if info == nil {
+		return -1 // while the server restarts
+	}
+	return info.NumAckPending + int(info.NumPending)
+}
+
+// state is what the server says of a group, or nil when it does not answer.
+func (b *bench) state(group string) *jetstream.ConsumerInfo {
+	b.t.Helper()
 	js, err := jetstream.New(b.nc)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	c, err := js.Consumer(context.Background(), "VOTES", group)
 	if err != nil {
-		return -1 // while the server restarts
+		return nil
 	}
-	info := c.CachedInfo()
-	return info.NumAckPending + int(info.NumPending)
+	return c.CachedInfo()
 }
 
 func (b *bench) allAcked(group string) {

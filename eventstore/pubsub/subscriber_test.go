@@ -408,6 +408,27 @@ func TestCloseGivesBackWhatIsNotAcked(t *testing.T) {
 	}
 }
 
+// All that there is was delivered to a subscriber that is gone: another one takes
+// over after TakeoverAfter, and not after AckWait.
+func TestTakeoverOfAllThatThereIs(t *testing.T) {
+	b := newBench(t, pubsub.Keep)
+	b.publish(b.publisher(), "votes.anna", "1", "2")
+	c := pubsub.SubscriberConfig{OrderBy: pubsub.LastToken, InFlight: 2, AckWait: time.Hour, TakeoverAfter: time.Second}
+	gone := b.server.Connect(t)
+	receive(t, b.subscribe(b.subscriber(gone, c), "votes.>"))
+	storetest.Eventually(t, "both are delivered", func() bool { return b.state("workers").NumAckPending == 2 })
+	gone.Close()
+	other := b.subscribe(b.subscriber(b.server.Connect(t), c), "votes.>")
+	for _, want := range []string{"1", "2"} {
+		m := receive(t, other)
+		if m.UUID != want {
+			t.Errorf("%s came instead of %s", m.UUID, want)
+		}
+		m.Ack()
+	}
+	b.allAcked("workers")
+}
+
 func TestTheEndOfAContextEndsItsSubscription(t *testing.T) {
 	b := newBench(t, pubsub.Keep)
 	b.publish(b.publisher(), "votes.anna", "1")

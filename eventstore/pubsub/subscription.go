@@ -61,6 +61,7 @@ type subscription struct {
 	awaited  int              // messages that must come again before anything is handed over
 	came     map[uint64]bool  // sequences that have come meanwhile
 	handover <-chan time.Time // when they are awaited no longer
+	looked   time.Time        // when it was last seen whether somebody is active
 }
 
 // settlement is what became of a message in hand.
@@ -185,6 +186,9 @@ func (s *subscription) session() error {
 				return errSilent
 			}
 			s.keep()
+			if err := s.lookAfter(p); err != nil {
+				return err
+			}
 		case <-s.gap:
 			return errGap
 		case <-s.handover:
