@@ -98,12 +98,12 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.close(publisher)) }()
-	router, err := w.router(filing{publisher})
+	working, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	router, err := w.router(working, filing{publisher})
 	if err != nil {
 		return err
 	}
-	working, cut := context.WithCancel(context.WithoutCancel(ctx))
-	defer cut()
 	ended := make(chan error, 1)
 	go func() { ended <- router.Run(working) }()
 	trimming := time.NewTicker(trimInterval)
@@ -144,8 +144,21 @@ func (w *Worker) trim(ctx context.Context) {
 	}
 }
 
+// patient lets handlers come to their end when the router is closed. The context
+// that the router gives a subscriber ends as soon as it begins to close, and with
+// it those of all messages in hand: what they had recorded would not be told.
+type patient struct {
+	message.Subscriber
+	working context.Context
+}
+
+// Subscribe implements message.Subscriber.
+func (p patient) Subscribe(_ context.Context, topic string) (<-chan *message.Message, error) {
+	return p.Subscriber.Subscribe(p.working, topic)
+}
+
 // router is Watermill's, with everything between a message and its handler.
-func (w *Worker) router(publisher message.Publisher) (*message.Router, error) {
+func (w *Worker) router(working context.Context, publisher message.Publisher) (*message.Router, error) {
 	// Its own words would repeat each fault for each message.
 	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: 2 * stopTimeout}, watermill.NopLogger{})
 	if err != nil {
@@ -166,7 +179,7 @@ func (w *Worker) router(publisher message.Publisher) (*message.Router, error) {
 	retry := middleware.Retry{MaxRetries: quickRetries, InitialInterval: quickPause, Multiplier: 2, MaxInterval: time.Second,
 		ShouldRetry: func(p middleware.RetryParams) bool { return passes(p.Err) && !w.config.Conn.IsClosed() }}
 	router.AddMiddleware(correlate, w.account, toPoison, w.note, w.judge, retry.Middleware, middleware.Recoverer)
-	router.AddConsumerHandler(group, submissionsPrefix+">", subscriber, w.handle)
+	router.AddConsumerHandler(group, submissionsPrefix+">", patient{subscriber, working}, w.handle)
 	return router, nil
 }
 

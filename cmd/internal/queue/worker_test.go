@@ -1,0 +1,249 @@
+package queue_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sakipaldies.lv/ledger/cmd/internal/queue"
+	"sakipaldies.lv/ledger/domain"
+	"sakipaldies.lv/ledger/eventstore/storetest"
+)
+
+// A voter's day: submissions are decided in their order, whatever the channel.
+func TestOutcomes(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	mobile := vote("lv-pk:010180-12345", "ilze-berzina", "2")
+	mobile.Channel = "mobile"
+	late := vote("Pēteris Kļava", "ilze-berzina", "7")
+	late.Channel, late.CastAt = "in_person", domain.FormatTime(time.Now().AddDate(-1, 0, 0))
+	slip := func(id string) queue.Item {
+		it := vote("", "zanete-kirsone", id)
+		it.Channel = "slip"
+		return it
+	}
+	elsewhere := vote("kāds", "ilze-berzina", "10")
+	elsewhere.Channel = "pasts"
+	outcomes, poison := w.decided(
+		vote("lv-pk:010180-12345", "ilze-berzina", "1"),
+		mobile,
+		retraction("lv-pk:010180-12345", "ilze-berzina", "3"),
+		vote("lv-pk:010180-12345", "ilze-berzina", "4"),
+		retraction("lv-pk:010180-12345", "zane-cirule", "5"),
+		vote("lv-pk:010180-12345", "nav-tada", "6"),
+		late, slip("8"), slip("9"), elsewhere,
+	)
+	want := map[string]string{
+		"vote 1": "accepted", "vote 2": "already_voted", "retract 3": "accepted", "vote 4": "accepted", "retract 5": "unknown_vote",
+		"vote 6": "unknown_specialist", "vote 7": "too_early", "vote 8": "accepted", "vote 9": "accepted", "vote 10": "channel_not_accepted",
+	}
+	got := make(map[string]string)
+	for id, o := range outcomes {
+		got[id] = o.CountedAs()
+	}
+	if !maps.Equal(got, want) || len(poison) > 0 {
+		t.Errorf("the outcomes are %v, want %v; poisoned: %v", got, want, poison)
+	}
+	if o := outcomes["vote 2"]; o.Sequence != outcomes["vote 1"].Sequence || o.EventID != "" {
+		t.Errorf("the vote that stands in the way is %d: %+v", outcomes["vote 1"].Sequence, o)
+	}
+	if outcomes["vote 1"].Sequence >= outcomes["retract 3"].Sequence || outcomes["retract 3"].Sequence >= outcomes["vote 4"].Sequence {
+		t.Errorf("not in their order: %+v", outcomes)
+	}
+}
+
+// A submission has one outcome, however often and by whatever key it comes: a
+// repeat that was refused is not accepted because the vote was taken back since.
+func TestOneOutcome(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	first, _ := w.decided(vote("kāds", "ilze-berzina", "a"), vote("kāds", "ilze-berzina", "b"), retraction("kāds", "ilze-berzina", "c"))
+	again := []queue.Item{vote("kāds", "ilze-berzina", "b"), vote("kāds", "ilze-berzina", "a"), vote(" kāds ", "ilze-berzina", "b")}
+	w.submit(again...)
+	body, err := again[0].Encode()
+	check(t, err)
+	for i := range 20 {
+		w.publish(queue.Subject(campaign, "web", fmt.Sprint("cita-", i%4)), string(body))
+	}
+	w.drained()
+	if events := w.voterEvents(); events != 2 {
+		t.Errorf("%d events of voters are in the ledger", events)
+	}
+	counts, err := queue.CountOutcomes(t.Context(), w.nc, campaign)
+	check(t, err)
+	if want := map[string]int{"accepted": 2, "already_voted": 1}; !maps.Equal(counts, want) {
+		t.Errorf("the outcomes are %v, want %v", counts, want)
+	}
+	if first["vote b"].Code != domain.AlreadyVoted {
+		t.Errorf("the first outcome was %+v", first["vote b"])
+	}
+	// The same id of another voter is another submission; with another content it
+	// is a mistake, which must not vanish.
+	outcomes, poison := w.decided(vote("cits", "ilze-berzina", "a"))
+	if outcomes["vote a"].Status != queue.Accepted || len(poison) > 0 {
+		t.Errorf("another voter's: %+v, %v", outcomes, poison)
+	}
+	w.submit(vote("kāds", "zane-cirule", "a"))
+	if q := w.poisoned(1)[0]; !strings.Contains(q.Reason, "used before with another content") {
+		t.Errorf("the reason is %q", q.Reason)
+	}
+}
+
+// Workers crash with submissions in hand, the server is restarted, and channels
+// publish what they have published before.
+func TestCrashes(t *testing.T) {
+	const voters, crashes = 300, 6
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	w := newWorld(t)
+	hasty := func(c *queue.Config) { c.TakeoverAfter = time.Second }
+	var items []queue.Item
+	for v := range voters {
+		name := fmt.Sprintf("balsotājs %d", v)
+		items = append(items, vote(name, "ilze-berzina", fmt.Sprintf("%d-1", v)), vote(name, "ilze-berzina", fmt.Sprintf("%d-2", v)),
+			retraction(name, "ilze-berzina", fmt.Sprintf("%d-3", v)), vote(name, "ilze-berzina", fmt.Sprintf("%d-4", v)))
+	}
+	for i := range crashes {
+		r := w.start(hasty)
+		part := items[i*len(items)/crashes : (i+1)*len(items)/crashes]
+		w.submit(part...)
+		target := w.count() + random.IntN(len(part))
+		storetest.Eventually(t, "some more are decided", func() bool { return w.count() >= target })
+		if i%3 == 2 {
+			w.server.Stop()
+			w.server.Start(t)
+		}
+		r.crash()
+		repeated := random.IntN((i + 1) * len(items) / crashes)
+		w.submit(items[repeated/4*4 : repeated/4*4+4]...)
+	}
+	w.start(hasty)
+	w.drained()
+	counts, err := queue.CountOutcomes(t.Context(), w.nc, campaign)
+	check(t, err)
+	if want := map[string]int{"accepted": 3 * voters, "already_voted": voters}; !maps.Equal(counts, want) {
+		t.Errorf("the outcomes are %v, want %v", counts, want)
+	}
+	if events := w.voterEvents(); events != 3*voters {
+		t.Errorf("%d events of voters are in the ledger, want %d", events, 3*voters)
+	}
+}
+
+// A worker that is asked to stop brings to its end what it has in hand, and no
+// more: what has an outcome is acked, and what has none is not.
+func TestStopUnderLoad(t *testing.T) {
+	const votes = 12_000
+	w := newWorld(t)
+	items := make([]queue.Item, votes)
+	for n := range items {
+		items[n] = vote(fmt.Sprint("balsotājs ", n), "ilze-berzina", fmt.Sprint(n))
+	}
+	w.submit(items...)
+	for round := 1; round <= 3; round++ {
+		r := w.start()
+		target := w.count() + votes/5
+		storetest.Eventually(t, "a part is decided", func() bool { return w.count() >= target })
+		r.end()
+		b, err := queue.ReadBacklog(t.Context(), w.nc)
+		check(t, err)
+		if open := int(b.Pending) + b.InFlight; open != votes-w.count() {
+			t.Errorf("%d are decided and %d of %d are not acked", w.count(), open, votes)
+		}
+		if events := w.voterEvents(); events != w.count() {
+			t.Errorf("%d are recorded and %d are told", events, w.count())
+		}
+	}
+	w.start()
+	w.drained()
+	if events := w.voterEvents(); events != votes || w.count() != votes {
+		t.Errorf("%d votes: %d events, %d outcomes", votes, events, w.count())
+	}
+}
+
+// What is decided leaves the queue, and the outcomes hold nothing of voters.
+func TestNothingOfVotersIsKept(t *testing.T) {
+	w := newWorld(t)
+	r := w.start()
+	w.decided(vote("lv-pk:010180-12345", "ilze-berzina", "1"), vote("lv-pk:010180-12345", "ilze-berzina", "2"))
+	r.end() // It removes what is decided, as it does every few seconds.
+	js, err := jetstream.New(w.nc)
+	check(t, err)
+	stream, err := js.Stream(t.Context(), queue.SubmissionsStream)
+	check(t, err)
+	if n := stream.CachedInfo().State.Msgs; n > 0 {
+		t.Errorf("%d submissions are still in the queue", n)
+	}
+	outcomes, err := js.OrderedConsumer(t.Context(), queue.OutcomesStream(campaign), jetstream.OrderedConsumerConfig{})
+	check(t, err)
+	batch, err := outcomes.FetchNoWait(2)
+	check(t, err)
+	n := 0
+	for m := range batch.Messages() {
+		n++
+		for _, secret := range []string{"12345", queue.Key(queue.Submission{Voter: "lv-pk:010180-12345"}), queue.Key(queue.Submission{Voter: "lv-pk:01018012345"})} {
+			if strings.Contains(m.Subject()+string(m.Data())+fmt.Sprint(m.Headers()), secret) {
+				t.Errorf("%s of a voter is in %s %s", secret, m.Subject(), m.Data())
+			}
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d outcomes", n)
+	}
+}
+
+// drained waits until nothing is in the queue any more.
+func (w *world) drained() {
+	w.t.Helper()
+	storetest.Eventually(w.t, "the queue is empty", func() bool {
+		b, err := queue.ReadBacklog(w.t.Context(), w.nc)
+		return err == nil && b.Pending == 0 && b.InFlight == 0
+	})
+}
+
+// count is how many outcomes there are.
+func (w *world) count() int {
+	w.t.Helper()
+	js, err := jetstream.New(w.nc)
+	check(w.t, err)
+	stream, err := js.Stream(w.t.Context(), queue.OutcomesStream(campaign))
+	check(w.t, err)
+	return int(stream.CachedInfo().State.Msgs)
+}
+
+// voterEvents is how many events of voters the ledger has.
+func (w *world) voterEvents() int {
+	w.t.Helper()
+	js, err := jetstream.New(w.nc)
+	check(w.t, err)
+	stream, err := js.Stream(w.t.Context(), domain.StreamName(campaign))
+	check(w.t, err)
+	info, err := stream.Info(w.t.Context(), jetstream.WithSubjectFilter("ledger."+campaign+".voter.*"))
+	check(w.t, err)
+	n := 0
+	for _, events := range info.State.Subjects {
+		n += int(events)
+	}
+	return n
+}
+
+// poisoned waits until so many submissions are in the poison.
+func (w *world) poisoned(n int) (list []queue.Poisoned) {
+	w.t.Helper()
+	storetest.Eventually(w.t, fmt.Sprintf("%d submissions are in the poison", n), func() bool {
+		var err error
+		list, err = queue.NewPoison(w.nc).List(w.t.Context())
+		check(w.t, err)
+		return len(list) >= n
+	})
+	if len(list) > n {
+		w.t.Errorf("%d submissions are in the poison, want %d", len(list), n)
+	}
+	return list
+}
