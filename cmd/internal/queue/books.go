@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"sakipaldies.lv/ledger/eventstore"
 )
@@ -35,8 +36,10 @@ type books struct {
 
 // book is the outcomes of one campaign.
 type book struct {
-	ledger Ledger
-	read   eventstore.Read
+	campaign string
+	ledger   Ledger
+	read     eventstore.Read
+	readers  sync.Map // channels that have a consumer here, by name
 
 	mu     sync.Mutex               // guards what follows
 	atWork map[string]chan struct{} // by subject; closed when whoever decides it is done
@@ -58,12 +61,32 @@ func (b *books) get(ctx context.Context, campaign string) (*book, error) {
 	}
 	// An outcome that a follower does not have yet would be decided again. A
 	// server that is alone follows nobody.
-	made := &book{ledger: l, read: eventstore.AnyReplica, atWork: make(map[string]chan struct{})}
+	made := &book{campaign: campaign, ledger: l, read: eventstore.AnyReplica, atWork: make(map[string]chan struct{})}
 	if b.replicas > 1 {
 		made.read = eventstore.Leader
 	}
 	b.kept[campaign] = made
 	return made, nil
+}
+
+// readableBy makes the durable consumer by which a channel reads its outcomes,
+// unless it is there. A channel cannot be let make one: the server would publish
+// for it wherever it likes.
+func (b *books) readableBy(ctx context.Context, of *book, channel string) error {
+	if _, known := of.readers.Load(channel); known {
+		return nil
+	}
+	js, err := jetstream.New(b.nc)
+	if err != nil {
+		return err
+	}
+	_, err = js.CreateOrUpdateConsumer(ctx, OutcomesStream(of.campaign), jetstream.ConsumerConfig{Durable: ChannelConsumer(channel),
+		FilterSubject: outcomesPrefix + of.campaign + "." + channel + ".>", AckPolicy: jetstream.AckExplicitPolicy})
+	if err != nil {
+		return unavailable(err)
+	}
+	of.readers.Store(channel, true)
+	return nil
 }
 
 // close lets all books record what they have accepted.

@@ -56,6 +56,10 @@ const (
 // OutcomesStream is the name of the stream with the outcomes of a campaign.
 func OutcomesStream(campaign string) string { return OutcomesPrefix + campaign }
 
+// ChannelConsumer is the name of the durable consumer by which a channel reads the
+// outcomes of a campaign.
+func ChannelConsumer(channel string) string { return "channel_" + channel }
+
 // CreateStreams makes the streams that all campaigns share, unless they are
 // there.
 func CreateStreams(ctx context.Context, nc *nats.Conn, replicas int) error {

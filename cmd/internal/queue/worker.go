@@ -209,6 +209,11 @@ func (w *Worker) handle(m *message.Message) error {
 	if err != nil {
 		return err
 	}
+	if _, declared := in.Register().Campaign().Channel(p.channel); declared {
+		if err := w.books.readableBy(ctx, b, p.channel); err != nil {
+			return err
+		}
+	}
 	o, known, err := b.settle(ctx, OutcomeSubject(p.campaign, p.channel, cmd.SubmissionID, id), func() (Outcome, error) {
 		return decide(ctx, in, cmd)
 	})

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
 
@@ -32,8 +33,10 @@ type world struct {
 	t      testing.TB
 	server *storetest.Server
 	nc     *nats.Conn
-	codec  *domain.Codec
-	key    domain.PseudonymKey
+
+	connect []nats.Option
+	codec   *domain.Codec
+	key     domain.PseudonymKey
 
 	mu      sync.Mutex
 	missing []string // campaigns whose keys are not here; guarded by mu
@@ -42,10 +45,17 @@ type world struct {
 // newWorld opens a campaign in which everybody may vote now, with the queue.
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	return newWorldOn(t, func(*server.Options) {})
+}
+
+// newWorldOn is a world on a server with other options, to which one connects with
+// options too.
+func newWorldOn(t testing.TB, change func(*server.Options), connect ...nats.Option) *world {
+	t.Helper()
 	codec, err := domain.NewCodec()
 	check(t, err)
-	w := &world{t: t, server: storetest.NewServer(t), codec: codec, key: domain.PseudonymKey{'a', 't', 's'}}
-	w.nc = w.server.Connect(t)
+	w := &world{t: t, server: storetest.NewServer(t, change), connect: connect, codec: codec, key: domain.PseudonymKey{'a', 't', 's'}}
+	w.nc = w.server.Connect(t, connect...)
 	check(t, queue.CreateStreams(t.Context(), w.nc, 1))
 	w.open(campaign)
 	return w
@@ -60,9 +70,11 @@ func ledgerConfig(campaign string) eventstore.Config {
 func (w *world) open(campaign string) {
 	w.t.Helper()
 	check(w.t, eventstore.Create(w.t.Context(), w.nc, ledgerConfig(campaign)))
-	w.server.StageInMemory(w.t, domain.StreamName(campaign))
 	check(w.t, queue.CreateOutcomes(w.t.Context(), w.nc, campaign, 1))
-	w.server.StageInMemory(w.t, queue.OutcomesStream(campaign))
+	if w.connect == nil { // it is the server's own account
+		w.server.StageInMemory(w.t, domain.StreamName(campaign))
+		w.server.StageInMemory(w.t, queue.OutcomesStream(campaign))
+	}
 	l := w.ledger(w.nc, campaign)
 	_, err := intake.OpenCampaign(w.t.Context(), l, campaign, domain.CampaignOpened{Title: "Laba servisa kustība",
 		OpensAt: domain.Timestamp(time.Now().AddDate(0, -1, 0)), ClosesAt: domain.Timestamp(time.Now().AddDate(0, 1, 0)), Timezone: "Europe/Riga", KeyID: w.key.ID(),
@@ -141,7 +153,7 @@ type worker struct {
 // the latest.
 func (w *world) start(change ...func(*queue.Config)) *worker {
 	w.t.Helper()
-	nc := w.server.Connect(w.t)
+	nc := w.server.Connect(w.t, w.connect...)
 	r := &worker{world: w, nc: nc, campaigns: intake.NewCampaigns(opener{w, nc}), ended: make(chan error, 1)}
 	c := queue.Config{Conn: nc, Replicas: 1, Campaigns: r.campaigns, Metrics: queue.NewMetrics(), Logger: slog.New(slog.DiscardHandler)}
 	for _, f := range change {

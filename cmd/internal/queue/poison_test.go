@@ -1,0 +1,138 @@
+package queue_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sakipaldies.lv/ledger/cmd/internal/queue"
+)
+
+// What can never succeed goes to the poison with its reason, and nothing waits for
+// it.
+func TestPoison(t *testing.T) {
+	w := newWorld(t)
+	good := `{"submission_id":"1","voter":"kāds","specialist_id":"ilze-berzina","action":"vote"}`
+	place := "submissions." + campaign + ".web.kads"
+	changed := func(old, changed string) string { return strings.Replace(good, old, changed, 1) }
+	cases := []struct{ subject, body, reason string }{
+		{place, "Paldies!", "the body is not JSON: at byte 0"},
+		{place, good[:20], "the body is not JSON: at byte 20"},
+		{place, "", "the body is not JSON"},
+		{place, "[" + good + "]", "see `paldies schema submission`"},
+		{place, changed(`"vote"`, `"vote","cast":1`), "see `paldies schema submission`"},
+		{place, changed(`"vote"`, `"vote","action":"vote"`), "the body is not JSON"},
+		{place, changed(`"vote"`, `"annul"`), `action is not "vote" or "retract"`},
+		{place, changed(`"submission_id":"1",`, ``), "submission_id is not 1 to 128 bytes"},
+		{place, changed(`ilze-berzina`, `Ilze Bērziņa`), "specialist_id is not 1 to 64 characters"},
+		{place, changed(`kāds`, `lv-pk:1`), "a personal code after"},
+		{place, changed(`"kāds"`, `""`), "voter id is empty"},
+		{place, changed(`"vote"`, `"vote","cast_at":"2018-03-01T09:30:00+02:00"`), "this channel may not state a time"},
+		{"submissions." + campaign + ".in_person.kads", changed(`"vote"`, `"vote","cast_at":"vakar"`), "cast_at is not a time with an offset"},
+		{"submissions." + campaign + ".slip.kads", good, "has no identity: leave the voter empty"},
+		{place, changed(`kāds`, strings.Repeat("ā", 10_000)), "the body has 20079 bytes, at most 8192 are allowed"},
+		{"submissions.cita.web.kads", good, "there is no such campaign"},
+		{"submissions." + campaign + ".web", good, "the subject is not submissions.CAMPAIGN.CHANNEL.KEY"},
+		{"submissions." + campaign + ".web.a.b", good, "the subject is not submissions.CAMPAIGN.CHANNEL.KEY"},
+		{"submissions." + campaign + ".Web.kads", good, "channel \"Web\""},
+		{"submissions.Cita.web.kads", good, "campaign id \"Cita\""},
+		{"submissions." + campaign + ".web." + strings.Repeat("k", 100), good, "as the key"},
+		{"submissions." + campaign + ".web.kāds", good, "as the key"},
+	}
+	for _, c := range cases {
+		w.publish(c.subject, c.body)
+	}
+	headers := nats.NewMsg(place)
+	headers.Header.Add("Paldies-Metadata", "nothing")
+	headers.Data = []byte(good)
+	_, err := w.nc.RequestMsg(headers, closeTimeout)
+	check(t, err)
+	w.start()
+	if outcomes, _ := w.decided(vote("kāds", "zane-cirule", "2")); outcomes["vote 2"].Status != queue.Accepted {
+		t.Errorf("a good one behind them: %+v", outcomes)
+	}
+	w.drained()
+	list := w.poisoned(len(cases) + 1)
+	bySubject := make(map[string]string)
+	for _, q := range list {
+		if strings.Contains(q.Reason, "kāds") && !strings.Contains(q.Subject, "kāds") || q.Submitted.IsZero() {
+			t.Errorf("the reason repeats the voter, or the time is missing: %+v", q)
+		}
+		bySubject[q.Subject+"\x00"+string(q.Body)] = q.Reason
+	}
+	for _, c := range cases {
+		if reason, ok := bySubject[c.subject+"\x00"+c.body]; !ok || !strings.Contains(reason, c.reason) {
+			t.Errorf("%s %.60s: %q, want %q", c.subject, c.body, reason, c.reason)
+		}
+	}
+	if w.voterEvents() != 1 {
+		t.Errorf("%d events of voters", w.voterEvents())
+	}
+}
+
+// A campaign that is opened later: what was submitted before is retried, in its
+// order. A body can be mended. What is dropped is gone.
+func TestMended(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	for _, body := range []string{
+		`{"submission_id":"1","voter":"kāds","specialist_id":"ilze-berzina","action":"vote"}`,
+		`{"submission_id":"2","voter":"kāds","specialist_id":"ilze-berzina","action":"retract"}`,
+		`{"submission_id":"3","voter":"kāds","specialist_id":"ilze-berzina","action":"vot"}`,
+		`{"submission_id":"4"}`,
+	} {
+		w.publish("submissions.cita.web.kads", body)
+	}
+	list := w.poisoned(4)
+	w.open("cita")
+	p := queue.NewPoison(w.nc)
+	list[2].Body = []byte(`{"submission_id":"3","voter":"kāds","specialist_id":"ilze-berzina","action":"vote"}`)
+	check(t, p.Retry(t.Context(), list[:3]))
+	check(t, p.Drop(t.Context(), list[3:]))
+	w.drained()
+	w.poisoned(0)
+	counts, err := queue.CountOutcomes(t.Context(), w.nc, "cita")
+	check(t, err)
+	if counts["accepted"] != 3 || len(counts) != 1 {
+		t.Errorf("the outcomes are %v", counts)
+	}
+	if _, err := p.Get(t.Context(), list[0].ID); !errors.Is(err, queue.ErrNotPoisoned) {
+		t.Errorf("one that was retried: %v", err)
+	}
+	check(t, p.Drop(t.Context(), list[:1])) // again
+}
+
+// A campaign whose key is not here keeps nobody else waiting. Its submissions wait
+// a while for the key, and then in the poison.
+func TestMissingKey(t *testing.T) {
+	w := newWorld(t)
+	w.missing = []string{"cita"}
+	w.open("cita")
+	body := `{"submission_id":"1","voter":"kāds","specialist_id":"ilze-berzina","action":"vote"}`
+	w.publish("submissions.cita.web.kads", body)
+	r := w.start()
+	if outcomes, _ := w.decided(vote("kāds", "zane-cirule", "2")); outcomes["vote 2"].Status != queue.Accepted {
+		t.Errorf("another campaign's: %+v", outcomes)
+	}
+	r.end()
+	if b, err := queue.ReadBacklog(t.Context(), w.nc); err != nil || b.Pending+uint64(b.InFlight) != 1 || b.Oldest.IsZero() {
+		t.Errorf("one should wait: %+v, %v", b, err)
+	}
+	r = w.start(func(c *queue.Config) { c.Now = func() time.Time { return time.Now().Add(10 * time.Minute) } })
+	if q := w.poisoned(1)[0]; !strings.Contains(q.Reason, "not decided within 5m0s") || !strings.Contains(q.Reason, "pseudonym key is missing") {
+		t.Errorf("the reason is %q", q.Reason)
+	}
+	r.end()
+	w.mu.Lock()
+	w.missing = nil
+	w.mu.Unlock()
+	w.start()
+	check(t, queue.NewPoison(w.nc).Retry(t.Context(), w.poisoned(1)))
+	w.drained()
+	if counts, err := queue.CountOutcomes(t.Context(), w.nc, "cita"); err != nil || counts["accepted"] != 1 {
+		t.Errorf("the outcomes are %v, %v", counts, err)
+	}
+}
