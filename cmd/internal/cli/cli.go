@@ -100,7 +100,7 @@ func (a *app) root() *cobra.Command {
 		a.demoCommand(), a.devCommand(), a.campaignCommand(), a.specialistCommand(), a.channelCommand(),
 		a.voteCommand(), a.resultsCommand(), a.auditCommand(), a.doctorCommand(),
 		a.intakeCommand(), a.queueCommand(), a.projectCommand(), a.migrateCommand(),
-		a.sealCommand(), a.receiptCommand(), a.restoreCommand(), a.benchCommand(),
+		a.sealCommand(), a.receiptCommand(), a.restoreCommand(), a.schemaCommand(), a.benchCommand(),
 	)
 	strict(root)
 	return root

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"sakipaldies.lv/ledger/cmd/internal/queue"
+	"sakipaldies.lv/ledger/cmd/internal/schema/schematest"
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore/storetest"
 )
@@ -30,6 +31,7 @@ func TestOutcomes(t *testing.T) {
 	}
 	elsewhere := vote("kāds", "ilze-berzina", "10")
 	elsewhere.Channel = "pasts"
+	submissions := w.follow("submissions.>")
 	outcomes, poison := w.decided(
 		vote("lv-pk:010180-12345", "ilze-berzina", "1"),
 		mobile,
@@ -55,6 +57,38 @@ func TestOutcomes(t *testing.T) {
 	}
 	if outcomes["vote 1"].Sequence >= outcomes["retract 3"].Sequence || outcomes["retract 3"].Sequence >= outcomes["vote 4"].Sequence {
 		t.Errorf("not in their order: %+v", outcomes)
+	}
+	w.fit("submission", submissions, len(want))
+	w.fit("outcome", w.follow("outcomes.>"), len(want))
+}
+
+// follow is a look at the messages of the stream that stores the subjects.
+func (w *world) follow(filter string) jetstream.Consumer {
+	w.t.Helper()
+	js, err := jetstream.New(w.nc)
+	check(w.t, err)
+	stream, err := js.StreamNameBySubject(w.t.Context(), filter)
+	check(w.t, err)
+	c, err := js.OrderedConsumer(w.t.Context(), stream, jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}})
+	check(w.t, err)
+	return c
+}
+
+// fit wants so many published messages to fit a schema.
+func (w *world) fit(name string, published jetstream.Consumer, n int) {
+	w.t.Helper()
+	s := schematest.Read(w.t, name)
+	batch, err := published.Fetch(n, jetstream.FetchMaxWait(closeTimeout))
+	check(w.t, err)
+	seen := 0
+	for m := range batch.Messages() {
+		seen++
+		if err := s.Check(m.Data()); err != nil {
+			w.t.Errorf("%s %s: %v", m.Subject(), m.Data(), err)
+		}
+	}
+	if check(w.t, batch.Error()); seen != n {
+		w.t.Errorf("%d messages of %s were seen, want %d", seen, name, n)
 	}
 }
 
