@@ -139,7 +139,7 @@ func (a *app) runNode(ctx context.Context, stop func(), n *node.Node, logs *seal
 	if h.intake, err = a.newHTTPIntake("", ""); err != nil {
 		return err
 	}
-	h.intake.queue = a.newQueueIntake()
+	h.intake.queue = a.newQueueIntake(defaultTakeover)
 	parts = append(parts, func() error {
 		return a.outlive(ctx,
 			func(ctx context.Context) error { return serveHTTP(ctx, listener, h.handler(), log) },

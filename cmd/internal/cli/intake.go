@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,6 +38,7 @@ func (a *app) intakeCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.keys, "keys", "", "folder of the pseudonym keys, ID.key (default: keys in the data directory)")
 	cmd.Flags().StringVar(&o.logs, "logs", "", "folder of the campaigns' signed logs, for the proofs of receipts (default: log in the data directory)")
 	cmd.Flags().BoolVar(&o.queue, "queue", false, "take votes from the queue, too")
+	cmd.Flags().DurationVar(&o.takeover, "queue-takeover", defaultTakeover, "after what silence of the worker at the queue another one takes over")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !cmd.Flags().Changed("log-level") {
 			a.logLevel = slog.LevelInfo // what it does is told by its log
@@ -52,7 +54,17 @@ type intakeRole struct {
 	keys    string
 	logs    string
 	queue   bool
+	// takeover is after what silence of the active worker another one is active.
+	takeover time.Duration
 }
+
+// Bounds of --queue-takeover. Below the shortest, a busy machine would be taken for
+// a dead one.
+const (
+	defaultTakeover  = 10 * time.Second
+	shortestTakeover = time.Second
+	longestTakeover  = 10 * time.Minute
+)
 
 // intake takes votes until it is asked to stop, then lets requests under way
 // end, lets the ledgers record what they accepted, and closes everything.
@@ -63,7 +75,10 @@ func (a *app) intake(cmd *cobra.Command, o intakeRole) error {
 	}
 	lines := [][2]string{}
 	if o.queue {
-		h.queue = a.newQueueIntake()
+		if o.takeover < shortestTakeover || o.takeover > longestTakeover {
+			return usagef("--queue-takeover %v: use %v to %v", o.takeover, shortestTakeover, longestTakeover)
+		}
+		h.queue = a.newQueueIntake(o.takeover)
 		lines = append(lines, queueLine)
 	}
 	listener, err := listenHTTP(cmd.Context(), o.address)

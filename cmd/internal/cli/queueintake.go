@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -17,13 +18,14 @@ var queueLine = [2]string{"queue", "submissions of channels that do not wait for
 // queueIntake takes votes from the queue, for the campaigns of one node at a
 // time.
 type queueIntake struct {
-	app     *app
-	metrics *queue.Metrics
-	worker  atomic.Pointer[queue.Worker] // nil while there is no node
+	app      *app
+	metrics  *queue.Metrics
+	takeover time.Duration
+	worker   atomic.Pointer[queue.Worker] // nil while there is no node
 }
 
-func (a *app) newQueueIntake() *queueIntake {
-	return &queueIntake{app: a, metrics: queue.NewMetrics()}
+func (a *app) newQueueIntake(takeover time.Duration) *queueIntake {
+	return &queueIntake{app: a, metrics: queue.NewMetrics(), takeover: takeover}
 }
 
 // run takes votes for a node's campaigns until the context ends and what is in
@@ -33,7 +35,7 @@ func (q *queueIntake) run(ctx context.Context, n *node.Node, campaigns queue.Cam
 		return err
 	}
 	w := queue.NewWorker(queue.Config{Conn: n.Conn(), Replicas: replicas(n), Campaigns: campaigns, Metrics: q.metrics,
-		Logger: q.app.logger(), Now: q.app.now, OpenLedger: func(ctx context.Context, c eventstore.Config) (queue.Ledger, error) {
+		Logger: q.app.logger(), Now: q.app.now, TakeoverAfter: q.takeover, OpenLedger: func(ctx context.Context, c eventstore.Config) (queue.Ledger, error) {
 			l, err := n.OpenLedger(ctx, c)
 			if err != nil {
 				return nil, err // not a nil *eventstore.Ledger in an interface

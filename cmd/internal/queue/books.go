@@ -39,7 +39,9 @@ type book struct {
 	campaign string
 	ledger   Ledger
 	read     eventstore.Read
-	readers  sync.Map // channels that have a consumer here, by name
+
+	reading sync.Mutex      // held while a consumer is made
+	readers map[string]bool // channels that have one; guarded by reading
 
 	mu     sync.Mutex               // guards what follows
 	atWork map[string]chan struct{} // by subject; closed when whoever decides it is done
@@ -61,7 +63,7 @@ func (b *books) get(ctx context.Context, campaign string) (*book, error) {
 	}
 	// An outcome that a follower does not have yet would be decided again. A
 	// server that is alone follows nobody.
-	made := &book{campaign: campaign, ledger: l, read: eventstore.AnyReplica, atWork: make(map[string]chan struct{})}
+	made := &book{campaign: campaign, ledger: l, read: eventstore.AnyReplica, readers: make(map[string]bool), atWork: make(map[string]chan struct{})}
 	if b.replicas > 1 {
 		made.read = eventstore.Leader
 	}
@@ -73,7 +75,9 @@ func (b *books) get(ctx context.Context, campaign string) (*book, error) {
 // unless it is there. A channel cannot be let make one: the server would publish
 // for it wherever it likes.
 func (b *books) readableBy(ctx context.Context, of *book, channel string) error {
-	if _, known := of.readers.Load(channel); known {
+	of.reading.Lock()
+	defer of.reading.Unlock()
+	if of.readers[channel] {
 		return nil
 	}
 	js, err := jetstream.New(b.nc)
@@ -85,7 +89,7 @@ func (b *books) readableBy(ctx context.Context, of *book, channel string) error 
 	if err != nil {
 		return unavailable(err)
 	}
-	of.readers.Store(channel, true)
+	of.readers[channel] = true
 	return nil
 }
 
