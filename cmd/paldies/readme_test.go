@@ -66,7 +66,7 @@ func TestREADMEDemo(t *testing.T) {
 // yourself" and "Postgres read model" on a set of ballots.
 func TestREADMECommands(t *testing.T) {
 	set, databaseURL, all := generateBallots(t)[1], pgtest.NewDatabase(t), readmeBlocks(t)
-	blocks := slices.Concat(all[2:3], all[4:6]) // the fourth is TestREADMEOverHTTP's
+	blocks := slices.Concat(all[2:3], all[5:7]) // those between are TestREADMEOverHTTP's
 	t.Chdir(t.TempDir())
 	data := "paldies-data"
 	ran := 0
@@ -104,11 +104,12 @@ func TestREADMECommands(t *testing.T) {
 	}
 }
 
-// TestREADMEOverHTTP runs the lines of the section "Votes over HTTP" as they
-// stand there, but for the port, and wants the answers that it shows.
+// TestREADMEOverHTTP runs the lines of the sections "Votes over HTTP" and "Votes
+// by the queue" as they stand there, but for the port, and wants the answers that
+// they show.
 func TestREADMEOverHTTP(t *testing.T) {
 	needCurl(t)
-	block := readmeBlocks(t)[3]
+	block, queue := readmeBlocks(t)[3], readmeBlocks(t)[4]
 	if block[0] != "$ bin/paldies dev &" {
 		t.Fatalf("the section begins with %q", block[0])
 	}
@@ -120,9 +121,9 @@ func TestREADMEOverHTTP(t *testing.T) {
 	check(t, os.WriteFile(filepath.Join(dir, "bin", "paldies"), []byte(program), 0o755))
 	var script strings.Builder
 	var want []string
-	for _, line := range block[1:] {
+	for i, line := range slices.Concat(block[1:], queue) {
 		if command, ok := strings.CutPrefix(line, "$ "); ok {
-			if strings.HasPrefix(command, "bin/paldies ") {
+			if strings.HasPrefix(command, "bin/paldies ") && i < len(block)-1 {
 				command += " > /dev/null" // what the README leaves out
 			}
 			script.WriteString(strings.ReplaceAll(command, "127.0.0.1:8080", address) + "\n")
