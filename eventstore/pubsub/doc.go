@@ -20,7 +20,9 @@
 // takes no batches. The messages of one call keep their order. The errors tell
 // what was not stored (ErrRefused, ErrUnavailable, ErrNoStream, ErrClosed) from
 // what may be (ErrOutcomeUnknown). Nats-Msg-Id is not used: its window is short
-// and in memory. Whoever publishes again after ErrOutcomeUnknown may store a
+// and in memory, and the ids of all publishers are in it, so that one of them can
+// have the message of another one acknowledged and dropped. CreateStream makes the
+// window as short as the server lets it, 100 ms. Whoever publishes again after ErrOutcomeUnknown may store a
 // message twice, so a handler must know a submission by its own id.
 //
 // # Delivery

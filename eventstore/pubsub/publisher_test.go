@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -268,6 +269,28 @@ func TestTrimRemovesWhatAllGroupsHaveAcked(t *testing.T) {
 	}
 	if _, err := pubsub.Trim(t.Context(), b.nc, "NONE"); !errors.Is(err, pubsub.ErrNoStream) {
 		t.Errorf("a missing stream: %v", err)
+	}
+}
+
+// A stream drops, and acknowledges, what comes under the Nats-Msg-Id of another
+// publisher. That must be over in a moment, not in the server's two minutes.
+func TestAMessageIDIsForgottenAtOnce(t *testing.T) {
+	b := newBench(t, pubsub.Keep)
+	begun := time.Now()
+	for stored := 0; stored < 2; {
+		answer, err := b.nc.RequestMsg(&nats.Msg{Subject: "votes.anna", Header: nats.Header{"Nats-Msg-Id": {"1"}}}, patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(answer.Data), `"duplicate"`) {
+			stored++
+		}
+		if time.Since(begun) > 20*time.Second {
+			t.Fatalf("%d of 2 messages are stored after %v: %s", stored, time.Since(begun), answer.Data)
+		}
+	}
+	if n := b.stored(); n != 2 {
+		t.Errorf("%d messages stored", n)
 	}
 }
 

@@ -15,6 +15,11 @@ import (
 // systems allow.
 const streamNameBytesMax = 200
 
+// duplicateWindow is for how long a stream remembers a Nats-Msg-Id. It is the
+// shortest that the server takes, because it acknowledges what it then drops, and
+// compares the ids of all publishers with each other.
+const duplicateWindow = 100 * time.Millisecond
+
 // Retention says when a stream lets go of a message.
 type Retention int
 
@@ -96,6 +101,8 @@ func CreateStream(ctx context.Context, nc *nats.Conn, c StreamConfig) error {
 		Replicas:  c.Replicas,
 		MaxAge:    c.MaxAge,
 		MaxBytes:  orNone(c.MaxBytes),
+		// Zero would mean two minutes.
+		Duplicates: duplicateWindow,
 		// What was acknowledged to its publisher is never dropped for what comes
 		// after it.
 		Discard:            jetstream.DiscardNew,
