@@ -20,6 +20,14 @@ import (
 // poisonTopic is the topic of what cannot be filed under its own subject.
 const poisonTopic = poisonPrefix + "unfiled"
 
+const (
+	// correlationBytesMax is how much of a correlation id is kept, in bytes.
+	correlationBytesMax = 128
+	// reasonBytesMax is how much of a reason is kept, in bytes. Written as JSON it
+	// may become six times as long: see poisonBytesMax.
+	reasonBytesMax = 512
+)
+
 // Metadata of a submission in the poison, beside those of package pubsub.
 const metadataSubmitted = "submitted_at" // when the channel published it
 
@@ -37,17 +45,63 @@ func poisonSubject(_ string, m *message.Message) string {
 	return subject
 }
 
-// filing adds to a message what its subscriber knew and is not published again:
-// where and when the channel has published it.
-type filing struct{ message.Publisher }
+// filing publishes to the poison. It adds to a message what its subscriber knew
+// and is not published again: where and when the channel has published it. What
+// a channel wrote in its headers stays behind, but for the correlation id: it can
+// grow on its way, and what does not fit into the poison would come again for ever.
+type filing struct {
+	message.Publisher
+	filed func(*message.Message) // is told what is durable in the poison
+}
 
 // Publish implements message.Publisher.
 func (f filing) Publish(topic string, messages ...*message.Message) error {
 	for _, m := range messages {
-		m.Metadata.Set(pubsub.MetadataPoisonTopic, m.Metadata[pubsub.MetadataSubject])
-		m.Metadata.Set(metadataSubmitted, m.Metadata[pubsub.MetadataPublished])
+		err := f.Publisher.Publish(topic, filed(m))
+		if errors.Is(err, pubsub.ErrRefused) {
+			err = f.Publisher.Publish(topic, unfiled(m))
+		}
+		if err != nil {
+			return err
+		}
+		f.filed(m)
 	}
-	return f.Publisher.Publish(topic, messages...)
+	return nil
+}
+
+// filed is a message as it goes to the poison.
+func filed(m *message.Message) *message.Message {
+	c := message.NewMessage(m.UUID, m.Payload)
+	c.SetContext(m.Context())
+	for key, bytesMax := range map[string]int{
+		middleware.CorrelationIDMetadataKey: correlationBytesMax,
+		pubsub.MetadataPoisonReason:         reasonBytesMax,
+		middleware.PoisonedHandlerKey:       reasonBytesMax,
+		pubsub.MetadataPoisonHandler:        reasonBytesMax,
+	} {
+		if value := m.Metadata[key]; value != "" {
+			c.Metadata[key] = shortened(value, bytesMax)
+		}
+	}
+	c.Metadata[pubsub.MetadataPoisonTopic] = shortened(m.Metadata[pubsub.MetadataSubject], subjectBytesMax)
+	c.Metadata[metadataSubmitted] = m.Metadata[pubsub.MetadataPublished]
+	c.Metadata[pubsub.MetadataSubject] = m.Metadata[pubsub.MetadataSubject] // for poisonSubject; it is not published
+	return c
+}
+
+// unfiled is a message with nothing that anybody could refuse.
+func unfiled(m *message.Message) *message.Message {
+	c := message.NewMessage("", m.Payload)
+	c.SetContext(m.Context())
+	c.Metadata[pubsub.MetadataPoisonReason] = "unknown: the poison did not take it with its reason and its subject; the log of the worker has the reason"
+	c.Metadata[metadataSubmitted] = m.Metadata[pubsub.MetadataPublished]
+	return c
+}
+
+// shortened is text of so many bytes at most, in UTF-8. A subject that is cut off
+// is none of a submission: those are far shorter.
+func shortened(text string, bytesMax int) string {
+	return strings.ToValidUTF8(text[:min(len(text), bytesMax)], "?")
 }
 
 // Poisoned is a submission in the poison. Its body may hold a voter's id.

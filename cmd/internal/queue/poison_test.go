@@ -73,6 +73,36 @@ func TestPoison(t *testing.T) {
 	}
 }
 
+// Whatever a channel writes into headers and subjects, the poison takes it, and the
+// submission leaves the queue.
+func TestThePoisonTakesEverything(t *testing.T) {
+	w := newWorld(t)
+	good := `{"submission_id":"1","voter":"kāds","specialist_id":"ilze-berzina","action":"vote"}`
+	growing := "\t" + strings.Repeat("<", 20_000) // six times as long in JSON
+	send := func(subject, body string, header nats.Header) {
+		t.Helper()
+		_, err := w.nc.RequestMsg(&nats.Msg{Subject: subject, Header: header, Data: []byte(body)}, closeTimeout)
+		check(t, err)
+	}
+	place := "submissions." + campaign + ".web.kads"
+	send(place, "Paldies!", nats.Header{"Note": {"a" + growing}, "correlation_id": {"app-17"}})
+	send(place, "Paldies!", nats.Header{"correlation_id": {"a" + growing}})
+	send(place, "Paldies!", nats.Header{"Paldies-Metadata": {`{"a":"` + strings.Repeat("<", 20_000) + `"}`}})
+	send(place, good, nats.Header{"Paldies-Metadata": {growing}}) // malformed
+	send(place+"\xff\x01", good, nil)
+	send("submissions.\x01"+strings.Repeat("<", 2_000), strings.Repeat("ā", 14_000), nil)
+	w.start()
+	if outcomes, _ := w.decided(vote("kāds", "zane-cirule", "2")); outcomes["vote 2"].Status != queue.Accepted {
+		t.Errorf("a good one behind them: %+v", outcomes)
+	}
+	w.drained()
+	for _, q := range w.poisoned(6) {
+		if q.Reason == "" || q.Submitted.IsZero() || strings.HasPrefix(q.Reason, "unknown") {
+			t.Errorf("the reason or the time is missing: %+v", q)
+		}
+	}
+}
+
 // A campaign that is opened later: what was submitted before is retried, in its
 // order. A body can be mended. What is dropped is gone.
 func TestMended(t *testing.T) {

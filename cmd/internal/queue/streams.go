@@ -45,7 +45,8 @@ const (
 	// included, in bytes. It is more than a submission may have, so that a channel
 	// that sends too much is seen in the poison.
 	messageBytesMax = 32 << 10
-	// poisonBytesMax leaves room for the reason.
+	// poisonBytesMax leaves room for what the poison knows of a submission, with
+	// each byte written as six. Its own headers are not taken along.
 	poisonBytesMax = messageBytesMax + 8<<10
 	// outcomeBytesMax is the largest outcome with its headers, in bytes.
 	outcomeBytesMax = 4 << 10

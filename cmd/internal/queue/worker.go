@@ -100,7 +100,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, w.close(publisher)) }()
 	working, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	router, err := w.router(working, filing{publisher})
+	router, err := w.router(working, filing{publisher, w.noteFiled})
 	if err != nil {
 		return err
 	}
@@ -257,17 +257,20 @@ func (w *Worker) note(next message.HandlerFunc) message.HandlerFunc {
 	return func(m *message.Message) ([]*message.Message, error) {
 		made, err := next(m)
 		switch {
-		case err == nil:
-		case poisoned(err):
-			w.config.Metrics.poisoned.Inc()
-			w.config.Logger.Warn("a submission goes to the poison", "reason", hidePseudonyms(err),
-				"sequence", m.Metadata[pubsub.MetadataSequence], "correlation_id", middleware.MessageCorrelationID(m))
+		case err == nil, poisoned(err): // noteFiled comes when it is there
 		default:
 			w.config.Metrics.faults.Inc()
 			w.noteFault(err)
 		}
 		return made, err
 	}
+}
+
+// noteFiled counts what is in the poison.
+func (w *Worker) noteFiled(m *message.Message) {
+	w.config.Metrics.poisoned.Inc()
+	w.config.Logger.Warn("a submission is in the poison", "reason", hidePseudonyms(errors.New(m.Metadata[pubsub.MetadataPoisonReason])),
+		"sequence", m.Metadata[pubsub.MetadataSequence], "correlation_id", middleware.MessageCorrelationID(m))
 }
 
 func (w *Worker) noteFault(err error) {
