@@ -78,7 +78,8 @@
 // removal costs its own fsyncs. In one run on 2 cores of a shared machine (fsync
 // about 600 µs) the client library alone consumed 1,300 to 1,600 messages/s from a
 // WorkQueue stream and 52,000 from a Keep stream. So Keep is the default, and
-// Trim removes what all groups have acked, at the cost of a few fsyncs altogether.
+// Trim removes what the groups that it is told have acked, at the cost of a few
+// fsyncs altogether.
 //
 // # Malformed messages
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ type Retention int
 
 const (
 	// Keep holds messages until MaxAge or MaxBytes, whoever has read them; Trim
-	// removes what all groups have acked. Different groups each get everything.
+	// removes what all groups that it is told have acked. Different groups each get everything.
 	// It is the fast one: see the package comment.
 	Keep Retention = iota
 	// WorkQueue removes each message as it is acked. Only one group may read a
@@ -124,10 +125,15 @@ func orNone(limit int64) int64 {
 	return limit
 }
 
-// Trim removes from a Keep stream what every group has acked, and returns how
-// many messages went. It costs a few fsyncs, however many messages go. A stream
-// that nobody has subscribed to is left alone.
-func Trim(ctx context.Context, nc *nats.Conn, stream string) (removed uint64, err error) {
+// Trim removes from a Keep stream what every one of the groups has acked, and
+// returns how many messages went. It costs a few fsyncs, however many messages
+// go. The groups are named by who knows them, because a server that lists the
+// consumers of a stream leaves out those that it cannot reach. When one of them is
+// not there, or cannot be asked, nothing is removed.
+func Trim(ctx context.Context, nc *nats.Conn, stream string, groups ...string) (removed uint64, err error) {
+	if len(groups) == 0 {
+		return 0, fmt.Errorf("trim stream %s: name the groups that must have acked what is removed", stream)
+	}
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return 0, fmt.Errorf("trim stream %s: %w", stream, err)
@@ -136,7 +142,7 @@ func Trim(ctx context.Context, nc *nats.Conn, stream string) (removed uint64, er
 	if err != nil {
 		return 0, fmt.Errorf("trim stream %s: %w", stream, streamError(err))
 	}
-	floor, err := ackFloor(ctx, s)
+	floor, err := ackFloor(ctx, s, groups)
 	if err != nil {
 		return 0, fmt.Errorf("trim stream %s: %w", stream, err)
 	}
@@ -155,22 +161,17 @@ func Trim(ctx context.Context, nc *nats.Conn, stream string) (removed uint64, er
 	return after.State.FirstSeq - before.FirstSeq, nil
 }
 
-// ackFloor is the highest sequence up to which all consumers have acked, or 0.
-// A consumer without a durable name is somebody's look at the stream: it does
-// not count.
-func ackFloor(ctx context.Context, s jetstream.Stream) (uint64, error) {
-	var floor uint64
-	found := false
-	consumers := s.ListConsumers(ctx)
-	for info := range consumers.Info() {
-		if info.Config.Durable == "" {
-			continue
+// ackFloor is the highest sequence up to which all groups have acked, or 0.
+func ackFloor(ctx context.Context, s jetstream.Stream, groups []string) (uint64, error) {
+	floor := uint64(math.MaxUint64)
+	for _, group := range groups {
+		consumer, err := s.Consumer(ctx, group)
+		if err != nil {
+			return 0, fmt.Errorf("group %s: %w", group, consumerError(err))
 		}
-		if !found || info.AckFloor.Stream < floor {
-			floor, found = info.AckFloor.Stream, true
-		}
+		floor = min(floor, consumer.CachedInfo().AckFloor.Stream)
 	}
-	return floor, consumers.Err()
+	return floor, nil
 }
 
 // streamError tells a missing stream from one that cannot be asked.

@@ -139,7 +139,7 @@ func (w *Worker) trim(ctx context.Context) {
 	}
 	ctx, stop := context.WithTimeout(ctx, trimInterval)
 	defer stop()
-	if _, err := pubsub.Trim(ctx, w.config.Conn, SubmissionsStream); err != nil {
+	if _, err := pubsub.Trim(ctx, w.config.Conn, SubmissionsStream, group); err != nil {
 		w.config.Logger.Warn("what is decided could not be removed from the queue", "error", err)
 	}
 }
