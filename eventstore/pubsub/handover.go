@@ -107,7 +107,7 @@ func termWord(reason string) []byte {
 // answer sends one of the words. It fails only without a connection, and then
 // the server delivers the message again.
 func (s *subscription) answer(reply string, word []byte) {
-	if s.replaced {
+	if s.orphaned {
 		return // it would be about somebody else's message
 	}
 	_ = s.nc.Publish(reply, word)

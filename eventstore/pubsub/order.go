@@ -255,7 +255,7 @@ func (s *subscription) makeWay(ctx context.Context) {
 // consumerError tells a consumer that is gone from one that cannot be asked.
 func consumerError(err error) error {
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrConsumerDoesNotExist) {
-		return fmt.Errorf("%w: %w", errNoConsumer, err)
+		return fmt.Errorf("%w: %w", errMissing, err)
 	}
 	return err
 }

@@ -28,6 +28,9 @@ var (
 	errDisplaced  = errors.New("another subscriber of the group is active now")
 	errSilent     = errors.New("the server is silent")
 	errNoConsumer = errors.New("the durable consumer is gone: subscribe again to make another one, which begins with the oldest message")
+	// errMissing is the word of the server that keeps the list of consumers. Without
+	// it nobody listened to a request, which also happens while leaders change.
+	errMissing = fmt.Errorf("%w, because somebody has deleted this one", errNoConsumer)
 )
 
 // puller asks one durable consumer for messages. The client library's Consume

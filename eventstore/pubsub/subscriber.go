@@ -55,8 +55,10 @@ func (s *Subscriber) SubscribeInitialize(topic string) error {
 }
 
 // Subscribe gives out the topic's messages until ctx ends or the Subscriber is
-// closed; then the channel is closed. The topic may have wildcards. ErrNoStream
-// is returned when no stream stores it.
+// closed; then the channel is closed. It is also closed when somebody has deleted
+// the stream or the group's durable consumer: Subscribe makes another one, which
+// begins with the oldest message. The topic may have wildcards. ErrNoStream is
+// returned when no stream stores it.
 //
 // The next message comes only when there is room among the InFlight messages
 // that are neither acked nor nacked, and, in an ordered group, when all earlier

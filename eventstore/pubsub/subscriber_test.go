@@ -487,6 +487,34 @@ func TestAStreamThatIsMadeAnewEndsItsSubscriptions(t *testing.T) {
 	again.Ack()
 }
 
+// Somebody deletes the durable consumer: the subscription ends, instead of waiting
+// for messages that nobody will send.
+func TestAConsumerThatIsDeletedEndsItsSubscriptions(t *testing.T) {
+	for _, c := range []pubsub.SubscriberConfig{{}, {OrderBy: pubsub.LastToken, TakeoverAfter: time.Second}} {
+		t.Run(fmt.Sprintf("ordered=%v", c.OrderBy != nil), func(t *testing.T) {
+			b := newBench(t, pubsub.Keep)
+			b.publish(b.publisher(), "votes.anna", "1")
+			messages := b.subscribe(b.subscriber(b.nc, c), "votes.>")
+			receive(t, messages).Ack()
+			js, err := jetstream.New(b.nc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := js.DeleteConsumer(t.Context(), "VOTES", "workers"); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case m, open := <-messages:
+				if open {
+					t.Errorf("%s came", m.UUID)
+				}
+			case <-time.After(patience):
+				t.Errorf("the subscription goes on for %v", patience)
+			}
+		})
+	}
+}
+
 // malformed publishes messages that a subscriber cannot read, and one good one
 // after them.
 func malformed(t *testing.T, b *bench) {

@@ -20,6 +20,9 @@ const (
 	// retryMin and retryMax bound the time between two sessions.
 	retryMin = 20 * time.Millisecond
 	retryMax = 2 * time.Second
+	// noConsumerTries is how often a subscription looks for its durable consumer
+	// in vain before it ends, in sessions: about five seconds.
+	noConsumerTries = 9
 	// poisonReasonBytesMax is the longest reason that the server is told, in bytes.
 	poisonReasonBytesMax = 200
 )
@@ -39,7 +42,7 @@ type subscription struct {
 	stream     string
 	topic      string
 	created    time.Time // of the durable consumer
-	replaced   bool      // that consumer is gone; another one has its name
+	orphaned   bool      // that consumer is gone; another one may have its name
 
 	out      chan *message.Message
 	settled  chan settlement // has room for all that is in hand, so that no handler waits
@@ -114,13 +117,17 @@ func (s *subscription) run() {
 	defer close(s.done)
 	defer s.subscriber.ended(s)
 	defer s.cancel()
+	missing := 0
 	for try := 0; !s.ending(); try++ {
 		begun := time.Now()
 		err := s.session()
 		if err == nil {
 			break
 		}
-		if s.replaced = errors.Is(err, errReplaced); s.replaced {
+		if missing++; !errors.Is(err, errMissing) {
+			missing = 0
+		}
+		if s.orphaned = errors.Is(err, errReplaced) || missing == noConsumerTries; s.orphaned {
 			s.config.Logger.Error("a subscription has ended", "group", s.config.Group, "topic", s.topic, "error", err)
 			break
 		}

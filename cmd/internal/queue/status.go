@@ -18,6 +18,7 @@ type Backlog struct {
 	InFlight int       // submissions that a worker holds
 	Oldest   time.Time // when the oldest of them was published; zero when there is none
 	Poison   uint64    // submissions in the poison
+	taken    bool      // the durable consumer of workers is there
 }
 
 // Age is for how long the oldest submission has waited.
@@ -68,7 +69,7 @@ func readBacklog(ctx context.Context, nc *nats.Conn) (b Backlog, err error) {
 		return b, unavailable(err)
 	default:
 		info := consumer.CachedInfo()
-		b.Pending, b.InFlight = info.NumPending, info.NumAckPending
+		b.Pending, b.InFlight, b.taken = info.NumPending, info.NumAckPending, true
 		next = max(next, info.AckFloor.Stream+1)
 	}
 	if b.Pending == 0 && b.InFlight == 0 {

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,11 @@ type Config struct {
 	TakeoverAfter time.Duration
 }
 
+var (
+	errEnded    = errors.New("the worker's subscription has ended: somebody has deleted the queue or its durable consumer")
+	errNoWorker = errors.New("the queue has no durable consumer of workers: start `paldies intake --queue` or `paldies dev` again to make one")
+)
+
 // Worker decides submissions. Any number of workers may run: one is active,
 // the others stand by.
 type Worker struct {
@@ -111,7 +117,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	for {
 		select {
 		case err := <-ended:
-			return err
+			return cmp.Or(err, errEnded)
 		case <-trimming.C:
 			w.trim(working)
 		case <-ctx.Done():
@@ -298,6 +304,9 @@ func (w *Worker) Ready(ctx context.Context) (detail string, err error) {
 	b, err := readBacklog(ctx, w.config.Conn)
 	if err != nil {
 		return "", err
+	}
+	if !b.taken {
+		return "", errNoWorker
 	}
 	return fmt.Sprintf("%d submissions wait, %d are in hand", b.Pending, b.InFlight), nil
 }

@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"sakipaldies.lv/ledger/cmd/internal/intake"
 	"sakipaldies.lv/ledger/cmd/internal/queue"
 	"sakipaldies.lv/ledger/cmd/internal/schema/schematest"
 	"sakipaldies.lv/ledger/domain"
@@ -230,6 +232,36 @@ func TestNothingOfVotersIsKept(t *testing.T) {
 	if n != 2 {
 		t.Errorf("%d outcomes", n)
 	}
+}
+
+// Somebody deletes the durable consumer: the workers say that they are not ready,
+// and end, so that whoever runs them starts them again.
+func TestAConsumerThatIsDeletedEndsTheWorker(t *testing.T) {
+	w := newWorld(t)
+	nc := w.server.Connect(t)
+	campaigns := intake.NewCampaigns(opener{w, nc})
+	worker := queue.NewWorker(queue.Config{Conn: nc, Replicas: 1, Campaigns: campaigns, Metrics: queue.NewMetrics(), Logger: slog.New(slog.DiscardHandler)})
+	ended := make(chan error, 1)
+	go func() { ended <- worker.Run(t.Context()) }()
+	storetest.Eventually(t, "the worker is ready", func() bool {
+		_, err := worker.Ready(t.Context())
+		return err == nil
+	})
+	js, err := jetstream.New(w.nc)
+	check(t, err)
+	check(t, js.DeleteConsumer(t.Context(), queue.SubmissionsStream, "intake"))
+	if detail, err := worker.Ready(t.Context()); err == nil {
+		t.Errorf("without a consumer the worker is ready: %s", detail)
+	}
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("the worker has ended without a word")
+		}
+	case <-time.After(closeTimeout):
+		t.Error("the worker goes on")
+	}
+	check(t, campaigns.Close())
 }
 
 // drained waits until nothing is in the queue any more.
