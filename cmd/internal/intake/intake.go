@@ -83,6 +83,12 @@ type Command struct {
 	SubmissionID string    // the channel's own id; empty: this is no retry of anything, and no slip
 	At           time.Time // when the voter acted, where the channel may state it
 	Order        *Order    // the other rows of an import, or nil
+	// Before, unless nil, is asked in each attempt, after the voter's ballot was
+	// read and before it is decided on. Its error ends Submit, and nothing was
+	// recorded. What it sees of the voter's earlier commands is not older than
+	// the ballot, for an event that came after the ballot makes the append a
+	// conflict, and another attempt asks again.
+	Before func(ctx context.Context) error
 }
 
 // Receipt says where a command was recorded.
@@ -179,9 +185,9 @@ func (in *Intake) Submit(ctx context.Context, cmd Command) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	return in.decideAndRecord(ctx, s.Voter, func(r *domain.Register, b domain.Ballot) (domain.Decision, error) {
+	return in.decideAndRecord(ctx, s.Voter, rules{before: cmd.Before, decide: func(r *domain.Register, b domain.Ballot) (domain.Decision, error) {
 		return decide(r, b, s, cmd.Order)
-	})
+	}})
 }
 
 // renew makes the register new enough to decide on. It comes before the
@@ -201,17 +207,23 @@ func (in *Intake) Annul(ctx context.Context, a domain.Annulment) (Receipt, error
 	if err := in.register.renew(ctx, in.cfg.Now()); err != nil {
 		return Receipt{}, err
 	}
-	return in.decideAndRecord(ctx, a.Voter, func(r *domain.Register, b domain.Ballot) (domain.Decision, error) {
+	return in.decideAndRecord(ctx, a.Voter, rules{decide: func(r *domain.Register, b domain.Ballot) (domain.Decision, error) {
 		return domain.DecideAnnulment(r, b, a)
-	})
+	}})
+}
+
+// rules are what a command is decided by.
+type rules struct {
+	before func(ctx context.Context) error // nil, or see Command.Before
+	decide func(*domain.Register, domain.Ballot) (domain.Decision, error)
 }
 
 // decideAndRecord is the life of a command: load, decide, append, and again
 // when another event of the voter came first.
-func (in *Intake) decideAndRecord(ctx context.Context, voter domain.Pseudonym, decide func(*domain.Register, domain.Ballot) (domain.Decision, error)) (Receipt, error) {
+func (in *Intake) decideAndRecord(ctx context.Context, voter domain.Pseudonym, by rules) (Receipt, error) {
 	read, confirmed := eventstore.AnyReplica, false
 	for attempt := range maxAttempts {
-		receipt, refusal, err := in.attempt(ctx, voter, read, decide)
+		receipt, refusal, err := in.attempt(ctx, voter, read, by)
 		switch {
 		case refusal != nil && !confirmed:
 			// A follower, or a cache, may be behind: ask the leader once.
@@ -236,7 +248,7 @@ func (in *Intake) decideAndRecord(ctx context.Context, voter domain.Pseudonym, d
 // attempt decides on the ballot as it is read now, and records what is not
 // refused. Who goes by what is known here waits for the voter's turn; who asks
 // the leader has waited already.
-func (in *Intake) attempt(ctx context.Context, voter domain.Pseudonym, read eventstore.Read, decide func(*domain.Register, domain.Ballot) (domain.Decision, error)) (Receipt, *domain.Refusal, error) {
+func (in *Intake) attempt(ctx context.Context, voter domain.Pseudonym, read eventstore.Read, by rules) (Receipt, *domain.Refusal, error) {
 	if read == eventstore.AnyReplica {
 		turn, err := in.turns.take(ctx, voter)
 		if err != nil {
@@ -249,7 +261,12 @@ func (in *Intake) attempt(ctx context.Context, voter domain.Pseudonym, read even
 	if err != nil {
 		return Receipt{}, nil, err
 	}
-	decision, err := decide(r, h.ballot)
+	if by.before != nil {
+		if err := by.before(ctx); err != nil {
+			return Receipt{}, nil, err
+		}
+	}
+	decision, err := by.decide(r, h.ballot)
 	var refusal *domain.Refusal
 	switch {
 	case errors.As(err, &refusal):

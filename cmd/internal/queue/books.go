@@ -105,19 +105,36 @@ func (b *books) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// errDecided says that a submission has its outcome already.
+var errDecided = errors.New("it has an outcome already")
+
 // settle is the one outcome of the submission whose subject this is: the one
 // that is there, or else what decide says, which is written down first. Known
 // reports that it was there before.
-func (b *book) settle(ctx context.Context, subject string, decide func() (Outcome, error)) (o Outcome, known bool, err error) {
+//
+// Decide calls undecided between reading the voter's ballot and recording what
+// it decides on it, whenever it has read the ballot. A worker that is relieved in
+// between does not know what the next one has told since: but if that one has
+// decided anything later of the voter, the ballot has moved, so that this one's
+// append is refused, and the outcome is seen in the next attempt.
+func (b *book) settle(ctx context.Context, subject string, decide func(undecided func(context.Context) error) (Outcome, error)) (o Outcome, known bool, err error) {
 	leave, err := b.enter(ctx, subject)
 	if err != nil {
 		return o, false, err
 	}
 	defer leave()
-	if o, known, err = b.find(ctx, subject, b.read); err != nil || known {
-		return o, known, err
+	var told Outcome
+	o, err = decide(func(ctx context.Context) error {
+		found, err := false, error(nil)
+		if told, found, err = b.find(ctx, subject, b.read); found {
+			return errDecided
+		}
+		return err
+	})
+	if errors.Is(err, errDecided) {
+		return told, true, nil
 	}
-	if o, err = decide(); err != nil {
+	if err != nil {
 		return o, false, err
 	}
 	data, err := o.encode()

@@ -13,9 +13,11 @@
 // A submission is what its channel calls it: the channel's own id, with the
 // channel, the voter and the action (design, "Once"). Whatever dies, and however
 // often it is published and delivered, it has one outcome, written with the
-// expectation that there is none. A worker looks for the outcome first and
-// decides only what has none, so that a repeat that was refused is not accepted
-// because of what the voter has done since. What is accepted is in the ledger
+// expectation that there is none. A worker decides only what
+// has none, so that a repeat that was refused is not accepted because of what the
+// voter has done since. It looks for the outcome each time that it has read the
+// voter's ballot, and what it records then is fenced by that ballot: a worker that
+// was halted, and relieved, is not behind the one that came after it. What is accepted is in the ledger
 // once, because intake finds an event by its id. Another content under the same
 // id goes to the poison; it is neither answered with the first one's outcome nor
 // dropped.
@@ -24,10 +26,13 @@
 // (eventstore/pubsub). The order is by campaign and key, whatever the channel.
 //
 // What does not hold: when a worker is halted for longer than the next one waits
-// to take over, between its decision and its outcome, and the voter does
-// something by another channel in just that time, the two may come to different
-// answers. The first outcome stands, the ledger says what counts, and it is
-// logged as an error.
+// to take over, after it has looked for the outcome, and nothing of the voter is
+// recorded in that time, the two decide on the same ballot. They come to different
+// answers only if something else has changed meanwhile: the campaign was closed,
+// or its time is over, or a specialist was withdrawn. The same holds when it was
+// halted between its record and its outcome and the voter does something by
+// another channel in just that time. The first outcome stands, the ledger says
+// what counts, and it is logged as an error.
 //
 // # Where the channel is named
 //

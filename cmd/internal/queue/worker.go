@@ -220,8 +220,10 @@ func (w *Worker) handle(m *message.Message) error {
 			return err
 		}
 	}
-	o, known, err := b.settle(ctx, OutcomeSubject(p.campaign, p.channel, cmd.SubmissionID, id), func() (Outcome, error) {
-		return decide(ctx, in, cmd)
+	o, known, err := b.settle(ctx, OutcomeSubject(p.campaign, p.channel, cmd.SubmissionID, id), func(undecided func(context.Context) error) (Outcome, error) {
+		asked := cmd
+		asked.Before = undecided
+		return decide(ctx, in, asked)
 	})
 	var contradiction *contradictionError
 	switch {
