@@ -200,10 +200,11 @@ func (a *app) poisonRetryCommand() *cobra.Command {
 					return err
 				}
 			}
-			if err := p.Retry(ctx, list); err != nil {
-				return err
+			n, err := p.Retry(ctx, list)
+			if n > 0 || err == nil {
+				_, printed := fmt.Fprintf(a.out, "%d submissions are in the queue again\n", n)
+				err = errors.Join(err, printed)
 			}
-			_, err = fmt.Fprintf(a.out, "%d submissions are in the queue again\n", len(list))
 			return err
 		})
 	}

@@ -23,6 +23,9 @@ const poisonTopic = poisonPrefix + "unfiled"
 const (
 	// correlationBytesMax is how much of a correlation id is kept, in bytes.
 	correlationBytesMax = 128
+	// retryChunkMax is how many submissions are published again before they are taken
+	// out of the poison, so that what is interrupted leaves few in both.
+	retryChunkMax = 1000
 	// reasonBytesMax is how much of a reason is kept, in bytes. Written as JSON it
 	// may become six times as long: see poisonBytesMax.
 	reasonBytesMax = 512
@@ -172,14 +175,57 @@ func (p Poison) stream(ctx context.Context) (jetstream.Stream, error) {
 }
 
 // Retry publishes submissions anew, in their order, where their channels have
-// published them, and then takes them out of the poison. When it is interrupted
-// in between they are in both, which is no harm: a submission has one outcome.
-func (p Poison) Retry(ctx context.Context, list []Poisoned) error {
+// published them, and then takes them out of the poison; it returns how many.
+// When it is interrupted in between they are in both, which is no harm: a
+// submission has one outcome. Those with a subject that no submission can have
+// stay, and the error names them.
+func (p Poison) Retry(ctx context.Context, list []Poisoned) (retried int, err error) {
 	publisher, err := newSubmitter(p.nc)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer publisher.Close() // it has answered everything
+	var stay []error
+	var again []Poisoned
+	for _, q := range list {
+		if _, err := parsePlace(q.Subject); err != nil {
+			stay = append(stay, fmt.Errorf("submission %d can only be dropped: %w", q.ID, err))
+			continue
+		}
+		again = append(again, q)
+	}
+	for chunk := range slices.Chunk(again, retryChunkMax) {
+		n, refused, err := p.retryChunk(ctx, publisher, chunk)
+		retried, stay = retried+n, append(stay, refused...)
+		if err != nil {
+			return retried, errors.Join(append(stay, err)...)
+		}
+	}
+	return retried, errors.Join(stay...)
+}
+
+// retryChunk retries some together and, when one of them is refused, each alone.
+func (p Poison) retryChunk(ctx context.Context, publisher *pubsub.Publisher, list []Poisoned) (retried int, refused []error, err error) {
+	err = p.retry(ctx, publisher, list)
+	switch {
+	case err == nil:
+		return len(list), nil, nil
+	case !errors.Is(err, pubsub.ErrRefused):
+		return 0, nil, err
+	case len(list) == 1:
+		return 0, []error{fmt.Errorf("submission %d: %w", list[0].ID, err)}, nil
+	}
+	for _, q := range list {
+		n, one, err := p.retryChunk(ctx, publisher, []Poisoned{q})
+		retried, refused = retried+n, append(refused, one...)
+		if err != nil {
+			return retried, refused, err
+		}
+	}
+	return retried, refused, nil
+}
+
+func (p Poison) retry(ctx context.Context, publisher *pubsub.Publisher, list []Poisoned) error {
 	messages := make([]*message.Message, len(list))
 	for i, q := range list {
 		m := message.NewMessage("", q.Body)

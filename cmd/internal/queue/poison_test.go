@@ -120,7 +120,7 @@ func TestMended(t *testing.T) {
 	w.open("cita")
 	p := queue.NewPoison(w.nc)
 	list[2].Body = []byte(`{"submission_id":"3","voter":"kāds","specialist_id":"ilze-berzina","action":"vote"}`)
-	check(t, p.Retry(t.Context(), list[:3]))
+	w.retry(3, list[:3]...)
 	check(t, p.Drop(t.Context(), list[3:]))
 	w.drained()
 	w.poisoned(0)
@@ -133,6 +133,46 @@ func TestMended(t *testing.T) {
 		t.Errorf("one that was retried: %v", err)
 	}
 	check(t, p.Drop(t.Context(), list[:1])) // again
+}
+
+// One that cannot be published again is named, and the others are.
+func TestRetryIsNotBlocked(t *testing.T) {
+	w := newWorld(t)
+	put := func(topic, body string) {
+		t.Helper()
+		_, err := w.nc.RequestMsg(&nats.Msg{Subject: "poison.unfiled", Header: nats.Header{"topic_poisoned": {topic}}, Data: []byte(body)}, closeTimeout)
+		check(t, err)
+	}
+	good := `{"submission_id":"1","voter":"kāds","specialist_id":"ilze-berzina","action":"vote"}`
+	put("submissions."+campaign+".*.kads", good)
+	put("elsewhere.a.b.c", good)
+	put("", good)
+	place := "submissions." + campaign + ".web.kads"
+	put(place, strings.Repeat(" ", 35_000)+good) // more than the queue takes
+	put(place, good)
+	list := w.poisoned(5)
+	n, err := queue.NewPoison(w.nc).Retry(t.Context(), list)
+	if n != 1 || err == nil || !strings.Contains(err.Error(), "submission 1 can only be dropped") || !strings.Contains(err.Error(), "submission 4") || strings.Contains(err.Error(), "submission 5") {
+		t.Errorf("%d are retried: %v", n, err)
+	}
+	if left := w.poisoned(4); left[3].ID != 4 {
+		t.Errorf("what stays is %+v", left)
+	}
+	w.start()
+	w.drained()
+	if events := w.voterEvents(); events != 1 {
+		t.Errorf("%d events of voters", events)
+	}
+}
+
+// retry wants so many of the submissions to go back into the queue.
+func (w *world) retry(want int, list ...queue.Poisoned) {
+	w.t.Helper()
+	n, err := queue.NewPoison(w.nc).Retry(w.t.Context(), list)
+	check(w.t, err)
+	if n != want {
+		w.t.Errorf("%d are retried, want %d", n, want)
+	}
 }
 
 // A campaign whose key is not here keeps nobody else waiting. Its submissions wait
@@ -160,7 +200,7 @@ func TestMissingKey(t *testing.T) {
 	w.missing = nil
 	w.mu.Unlock()
 	w.start()
-	check(t, queue.NewPoison(w.nc).Retry(t.Context(), w.poisoned(1)))
+	w.retry(1, w.poisoned(1)...)
 	w.drained()
 	if counts, err := queue.CountOutcomes(t.Context(), w.nc, "cita"); err != nil || counts["accepted"] != 1 {
 		t.Errorf("the outcomes are %v, %v", counts, err)
