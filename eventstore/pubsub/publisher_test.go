@@ -323,6 +323,7 @@ func TestConfigurationsAreChecked(t *testing.T) {
 		{Name: "A", Subjects: []string{"a"}, Replicas: 2},
 		{Name: "A", Subjects: []string{"a"}, Replicas: 1, Retention: 7},
 		{Name: "A", Subjects: []string{"a"}, Replicas: 1, MaxAge: -1},
+		{Name: "A", Subjects: []string{"a"}, Replicas: 1, DiscardOld: true},
 	} {
 		if c.Validate() == nil {
 			t.Errorf("%+v is valid", c)

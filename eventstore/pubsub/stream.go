@@ -41,7 +41,10 @@ type StreamConfig struct {
 	Retention Retention
 	Replicas  int           // 1 for a single server and 3 for a cluster
 	MaxAge    time.Duration // after which unread messages go too; 0 for never
-	MaxBytes  int64         // on disk, beyond which new messages are refused; 0 for no limit
+	MaxBytes  int64         // on disk, which the server reserves; 0 for no limit
+	// DiscardOld makes room in a stream that is full by dropping its oldest
+	// messages. Otherwise new ones are refused.
+	DiscardOld bool
 	// MaxMessageBytes is the largest message with its headers, in bytes; 0 for
 	// the server's limit.
 	MaxMessageBytes int32
@@ -67,6 +70,8 @@ func (c StreamConfig) Validate() error {
 		return fmt.Errorf("stream %s: %d replicas: use 1, or 3 in a cluster", c.Name, c.Replicas)
 	case c.MaxAge < 0 || c.MaxBytes < 0 || c.MaxMessageBytes < 0:
 		return fmt.Errorf("stream %s: a limit is negative: use 0 for no limit", c.Name)
+	case c.DiscardOld && c.MaxBytes == 0:
+		return fmt.Errorf("stream %s: DiscardOld without MaxBytes: it is never full", c.Name)
 	}
 	return nil
 }
@@ -94,6 +99,12 @@ func CreateStream(ctx context.Context, nc *nats.Conn, c StreamConfig) error {
 	if c.Retention == WorkQueue {
 		retention = jetstream.WorkQueuePolicy
 	}
+	// What was acknowledged to its publisher is not dropped for what comes after it,
+	// unless that is wanted.
+	discard := jetstream.DiscardNew
+	if c.DiscardOld {
+		discard = jetstream.DiscardOld
+	}
 	_, err = js.CreateStream(ctx, jetstream.StreamConfig{
 		Name:      c.Name,
 		Subjects:  c.Subjects,
@@ -103,10 +114,8 @@ func CreateStream(ctx context.Context, nc *nats.Conn, c StreamConfig) error {
 		MaxAge:    c.MaxAge,
 		MaxBytes:  orNone(c.MaxBytes),
 		// Zero would mean two minutes.
-		Duplicates: duplicateWindow,
-		// What was acknowledged to its publisher is never dropped for what comes
-		// after it.
-		Discard:            jetstream.DiscardNew,
+		Duplicates:         duplicateWindow,
+		Discard:            discard,
 		MaxMsgSize:         int32(orNone(int64(c.MaxMessageBytes))),
 		AllowDirect:        true,
 		AllowAtomicPublish: true,

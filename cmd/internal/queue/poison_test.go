@@ -6,9 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"sakipaldies.lv/ledger/cmd/internal/queue"
+	"sakipaldies.lv/ledger/eventstore/storetest"
 )
 
 // What can never succeed goes to the poison with its reason, and nothing waits for
@@ -172,6 +175,24 @@ func (w *world) retry(want int, list ...queue.Poisoned) {
 	check(w.t, err)
 	if n != want {
 		w.t.Errorf("%d are retried, want %d", n, want)
+	}
+}
+
+// One channel cannot fill the disk, neither with submissions nor by the poison.
+func TestTheStreamsHaveLimits(t *testing.T) {
+	w := newWorld(t)
+	js, err := jetstream.New(w.nc)
+	check(t, err)
+	for name, discard := range map[string]jetstream.DiscardPolicy{queue.SubmissionsStream: jetstream.DiscardNew, queue.PoisonStream: jetstream.DiscardOld} {
+		stream, err := js.Stream(t.Context(), name)
+		check(t, err)
+		if c := stream.CachedInfo().Config; c.MaxBytes <= 0 || c.MaxBytes > 1<<30 || c.Discard != discard {
+			t.Errorf("%s takes %d bytes and then does %v", name, c.MaxBytes, c.Discard)
+		}
+	}
+	small := storetest.NewServer(t, func(o *server.Options) { o.JetStreamMaxStore = 1 << 20 }).Connect(t)
+	if err := queue.CreateStreams(t.Context(), small, 1); err == nil || !strings.Contains(err.Error(), "the queue needs 512 MiB of disk") {
+		t.Errorf("without room: %v", err)
 	}
 }
 

@@ -3,10 +3,12 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore"
@@ -40,6 +42,23 @@ const (
 	OutcomesKept = 100 * 24 * time.Hour
 )
 
+// How much the streams hold, in bytes on the disk, which the server reserves:
+// without a limit one channel could fill the disk, and the ledger is on it. Outcomes
+// have none, because they are no more than what was submitted, and one that could
+// not be written would keep its campaign waiting.
+const (
+	// SubmissionsBytesMax is room for about a million submissions. What comes to a
+	// full queue is refused, so that its channel knows and tries again.
+	SubmissionsBytesMax = 512 << 20
+	// PoisonBytesMax is room for some ten thousand of the usual size and two
+	// thousand of the largest. A full poison drops its oldest: if it took no more,
+	// the queue would stand still for everybody.
+	PoisonBytesMax = 64 << 20
+)
+
+// codeNoRoom is the server's error code for a limit that it cannot reserve.
+const codeNoRoom jetstream.ErrorCode = 10047
+
 const (
 	// messageBytesMax is the largest message that the queue takes, headers
 	// included, in bytes. It is more than a submission may have, so that a channel
@@ -66,9 +85,9 @@ func ChannelConsumer(channel string) string { return "channel_" + channel }
 func CreateStreams(ctx context.Context, nc *nats.Conn, replicas int) error {
 	return errors.Join(
 		create(ctx, nc, pubsub.StreamConfig{Name: SubmissionsStream, Subjects: []string{submissionsPrefix + ">"}, Replicas: replicas,
-			MaxAge: SubmissionsKept, MaxMessageBytes: messageBytesMax}),
+			MaxAge: SubmissionsKept, MaxBytes: SubmissionsBytesMax, MaxMessageBytes: messageBytesMax}),
 		create(ctx, nc, pubsub.StreamConfig{Name: PoisonStream, Subjects: []string{poisonPrefix + ">"}, Replicas: replicas,
-			MaxAge: PoisonKept, MaxMessageBytes: poisonBytesMax}))
+			MaxAge: PoisonKept, MaxBytes: PoisonBytesMax, DiscardOld: true, MaxMessageBytes: poisonBytesMax}))
 }
 
 // CreateOutcomes makes the stream with a campaign's outcomes, unless it is there.
@@ -79,10 +98,15 @@ func CreateOutcomes(ctx context.Context, nc *nats.Conn, campaign string, replica
 }
 
 func create(ctx context.Context, nc *nats.Conn, c pubsub.StreamConfig) error {
-	if err := pubsub.CreateStream(ctx, nc, c); err != nil {
-		return unavailable(err)
+	err := pubsub.CreateStream(ctx, nc, c)
+	var api *jetstream.APIError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &api) && api.ErrorCode == codeNoRoom:
+		return fmt.Errorf("the queue needs %d MiB of disk: make room, or raise the limit of JetStream's store: %w", c.MaxBytes>>20, err)
 	}
-	return nil
+	return unavailable(err)
 }
 
 // outcomesConfig is how the outcomes of a campaign are written: as a ledger is,
