@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -44,21 +45,39 @@ func (l *lane) commit(parcels []*parcel) {
 	for _, p := range parcels {
 		messages = append(messages, p.messages...)
 	}
-	ctx, cancel := l.publisher.commitContext()
-	defer cancel()
-	errs := make([]error, len(messages))
-	if l.atomic && len(messages) >= batchMessagesMin {
-		err := l.sendBatch(ctx, messages)
+	if l.atomic && (len(messages) >= batchMessagesMin || len(messages) > len(parcels)) {
+		err := l.sendBatch(messages)
 		if !errors.Is(err, errNoBatch) {
-			for i := range errs {
-				errs[i] = err
+			for _, p := range parcels {
+				if p.err = err; err == nil {
+					p.stored = len(p.messages)
+				}
 			}
-			settle(parcels, errs)
 			return
 		}
 	}
-	l.sendSingles(ctx, messages, errs)
-	settle(parcels, errs)
+	l.commitInTurn(parcels)
+}
+
+// commitInTurn stores without a batch: the first message of every parcel, then
+// the second ones, and so on. What comes after a message that failed, in its
+// parcel, is not sent, so that it does not overtake that one when its caller
+// tries again.
+func (l *lane) commitInTurn(parcels []*parcel) {
+	open := slices.Clone(parcels)
+	for len(open) > 0 {
+		messages, errs := make([]*nats.Msg, len(open)), make([]error, len(open))
+		for i, p := range open {
+			messages[i] = p.messages[p.stored]
+		}
+		l.sendSingles(messages, errs)
+		for i, p := range open {
+			if p.err = errs[i]; p.err == nil {
+				p.stored++
+			}
+		}
+		open = slices.DeleteFunc(open, func(p *parcel) bool { return p.err != nil || p.stored == len(p.messages) })
+	}
 }
 
 // commitContext ends with the connection, after answerTimeout, or when Close
@@ -69,25 +88,12 @@ func (p *Publisher) commitContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(p.connected, answerTimeout, fmt.Errorf("no answer within %v", answerTimeout))
 }
 
-// settle hands the outcomes of messages on to their parcels.
-func settle(parcels []*parcel, errs []error) {
-	for _, p := range parcels {
-		own := errs[:len(p.messages)]
-		errs = errs[len(p.messages):]
-		for _, err := range own {
-			if err != nil {
-				p.err = err
-				break
-			}
-			p.stored++
-		}
-	}
-}
-
 // sendBatch stores all messages as one atomic batch, or none of them. errNoBatch
 // says that nothing was stored and that single publishes may fare better: they
 // also find out which message the server does not take.
-func (l *lane) sendBatch(ctx context.Context, messages []*nats.Msg) error {
+func (l *lane) sendBatch(messages []*nats.Msg) error {
+	ctx, cancel := l.publisher.commitContext()
+	defer cancel()
 	last := len(messages) - 1
 	if err := l.sendAllButLast(messages); err != nil {
 		return notSent(err)
@@ -132,9 +138,11 @@ func stripBatch(m *nats.Msg) {
 	delete(m.Header, headerBatchCommit)
 }
 
-// sendSingles stores each message by a publish of its own. They are sent in
-// their order and their answers awaited afterwards.
-func (l *lane) sendSingles(ctx context.Context, messages []*nats.Msg, errs []error) {
+// sendSingles stores each message, of different parcels, by a publish of its own.
+// They are sent in their order and their answers awaited afterwards.
+func (l *lane) sendSingles(messages []*nats.Msg, errs []error) {
+	ctx, cancel := l.publisher.commitContext()
+	defer cancel()
 	nc := l.publisher.nc
 	if len(messages) == 1 { // the client's shared inbox is cheaper
 		answer, err := nc.RequestMsgWithContext(ctx, messages[0])
@@ -160,7 +168,7 @@ func (l *lane) sendSingles(ctx context.Context, messages []*nats.Msg, errs []err
 	for i, m := range messages {
 		m.Reply = inbox + "." + strconv.Itoa(i)
 		if err := nc.PublishMsg(m); err != nil {
-			for j := i; j < len(messages); j++ { // none overtakes a message that failed
+			for j := i; j < len(messages); j++ { // the connection takes nothing now
 				errs[j] = notSent(err)
 			}
 			break

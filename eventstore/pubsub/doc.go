@@ -16,8 +16,10 @@
 // Publish returns after the durable acknowledgement of every message. There is
 // no timer: what is alone goes at once; while a commit is under way the next one
 // gathers, from all callers, up to 1000 messages, and goes as one atomic batch
-// (ADR-50), or as pipelined publishes when there are fewer than 10 or the stream
-// takes no batches. The messages of one call keep their order. The errors tell
+// (ADR-50), or as pipelined publishes when there are fewer than 10, each of another
+// call, or the stream takes no batch; then a message of a call waits for the one
+// before it. The messages of one call keep their order, and none is stored when one
+// before it was not. The errors tell
 // what was not stored (ErrRefused, ErrUnavailable, ErrNoStream, ErrClosed) from
 // what may be (ErrOutcomeUnknown). Nats-Msg-Id is not used: its window is short
 // and in memory, and the ids of all publishers are in it, so that one of them can

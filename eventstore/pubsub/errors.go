@@ -27,9 +27,10 @@ var (
 // package, which says what became of the first batch that failed.
 type PublishError struct {
 	Topic string
-	// Stored is how many messages from the beginning of the call are durable.
-	// About those after it in the same batch Err speaks; batches after that were
-	// not sent.
+	// Stored is how many messages from the beginning of the call are durable. Err
+	// speaks about the next one, and about those after it as far as they were in
+	// the same atomic batch, of which all are stored or none. What comes after
+	// that was not sent.
 	Stored int
 	Err    error
 }

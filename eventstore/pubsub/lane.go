@@ -15,7 +15,8 @@ const (
 	// batchMessagesMax is the server's limit for an atomic batch, in messages.
 	batchMessagesMax = 1000
 	// batchMessagesMin is the smallest group that goes as an atomic batch, in
-	// messages. Fewer are cheaper as plain publishes.
+	// messages. Fewer are cheaper as plain publishes, but only when they are of
+	// different calls: the messages of one call would have to wait for each other.
 	batchMessagesMin = 10
 	// batchMessagesFull is how many messages must wait before a commit begins
 	// beside another one.

@@ -137,6 +137,39 @@ func TestAMessageThatIsTooLargeHarmsNobodyElse(t *testing.T) {
 	}
 }
 
+// Without a batch as with one, nothing of a call is stored behind what failed: it
+// would overtake that one when the call is made again.
+func TestNothingIsStoredBehindWhatFailed(t *testing.T) {
+	for _, n := range []int{3, 30} {
+		for _, atomic := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%d messages, atomic=%v", n, atomic), func(t *testing.T) {
+				b := newBench(t, pubsub.Keep)
+				js, err := jetstream.New(b.nc)
+				if err != nil {
+					t.Fatal(err)
+				}
+				stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "SMALL", Subjects: []string{"small"}, MaxMsgSize: 500, AllowAtomicPublish: atomic})
+				if err != nil {
+					t.Fatal(err)
+				}
+				messages := numbered(n)
+				messages[1].Payload = make([]byte, 1000)
+				var failed *pubsub.PublishError
+				if err := b.publisher().Publish("small", messages...); !errors.As(err, &failed) || failed.Stored != 1 {
+					t.Errorf("the second message is too large: %v", err)
+				}
+				info, err := stream.Info(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if info.State.Msgs != 1 {
+					t.Errorf("%d messages are stored", info.State.Msgs)
+				}
+			})
+		}
+	}
+}
+
 // The answer is lost: the message may be stored, and the error says so.
 func TestAnUnknownOutcomeIsCalledSo(t *testing.T) {
 	b := newBench(t, pubsub.Keep)
