@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -193,6 +194,33 @@ func TestTheStreamsHaveLimits(t *testing.T) {
 	small := storetest.NewServer(t, func(o *server.Options) { o.JetStreamMaxStore = 1 << 20 }).Connect(t)
 	if err := queue.CreateStreams(t.Context(), small, 1); err == nil || !strings.Contains(err.Error(), "the queue needs 512 MiB of disk") {
 		t.Errorf("without room: %v", err)
+	}
+}
+
+// What is removed while somebody reads it is not waited for.
+func TestReadingEndsWhenTheRestIsGone(t *testing.T) {
+	w := newWorld(t)
+	js, err := jetstream.New(w.nc)
+	check(t, err)
+	const n = 2000 // more than are fetched ahead
+	for range n {
+		_, err := js.PublishAsync("poison.unfiled", []byte("Paldies!"))
+		check(t, err)
+	}
+	<-js.PublishAsyncComplete()
+	stream, err := js.Stream(t.Context(), queue.PoisonStream)
+	check(t, err)
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	read := 0
+	check(t, queue.ReadAll(ctx, w.nc, queue.PoisonStream, func(jetstream.Msg) error {
+		if read++; read == 1 {
+			return stream.Purge(ctx)
+		}
+		return nil
+	}))
+	if read == 0 || read == n {
+		t.Errorf("%d of %d are read", read, n)
 	}
 }
 

@@ -132,6 +132,22 @@ func CampaignsWithOutcomes(ctx context.Context, nc *nats.Conn) (campaigns []stri
 	return campaigns, err
 }
 
+// readAllPause is after what silence readAll asks whether there is more.
+const readAllPause = time.Second
+
+// isBetween says whether a stream still has a message after one sequence and up to
+// another one. What was there may have been removed before it was read.
+func isBetween(ctx context.Context, stream jetstream.Stream, after, last uint64) (bool, error) {
+	m, err := stream.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(">"))
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return false, nil
+	case err != nil:
+		return false, unavailable(err)
+	}
+	return m.Sequence <= last, nil
+}
+
 // readAll reads what is in a stream now.
 func readAll(ctx context.Context, nc *nats.Conn, name string, read func(jetstream.Msg) error) error {
 	js, err := jetstream.New(nc)
@@ -154,12 +170,17 @@ func readAll(ctx context.Context, nc *nats.Conn, name string, read func(jetstrea
 	defer messages.Stop()
 	unbind := context.AfterFunc(ctx, messages.Stop)
 	defer unbind()
-	for {
-		m, err := messages.Next()
-		if ctx.Err() != nil {
+	for at := uint64(0); ; { // the sequence that was read last
+		m, err := messages.Next(jetstream.NextMaxWait(readAllPause))
+		switch {
+		case ctx.Err() != nil:
 			return ctx.Err()
-		}
-		if err != nil {
+		case errors.Is(err, nats.ErrTimeout):
+			if more, err := isBetween(ctx, stream, at, last); err != nil || !more {
+				return err
+			}
+			continue
+		case err != nil:
 			return unavailable(err)
 		}
 		meta, err := m.Metadata()
@@ -169,7 +190,7 @@ func readAll(ctx context.Context, nc *nats.Conn, name string, read func(jetstrea
 		if err := read(m); err != nil {
 			return err
 		}
-		if meta.Sequence.Stream >= last || meta.NumPending == 0 {
+		if at = meta.Sequence.Stream; at >= last || meta.NumPending == 0 {
 			return nil
 		}
 	}

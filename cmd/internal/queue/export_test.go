@@ -1,0 +1,4 @@
+package queue
+
+// ReadAll is for tests that interfere with it.
+var ReadAll = readAll
