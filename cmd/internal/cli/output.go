@@ -153,6 +153,27 @@ func plain(s string) string {
 	return s
 }
 
+// harmless is bytes of which nobody here is the author for a terminal: its lines
+// stay lines, and everything else that is no letter, sign or space is written as
+// an escape.
+func harmless(body []byte) []byte {
+	var out []byte
+	for len(body) > 0 {
+		r, n := utf8.DecodeRune(body)
+		switch {
+		case r == '\n', r == '\t', unicode.IsGraphic(r) && (r != utf8.RuneError || n > 1):
+			out = append(out, body[:n]...)
+		case r == utf8.RuneError: // no UTF-8
+			out = fmt.Appendf(out, `\x%02x`, body[0])
+		default:
+			quoted := strconv.QuoteRune(r)
+			out = append(out, quoted[1:len(quoted)-1]...)
+		}
+		body = body[n:]
+	}
+	return out
+}
+
 // jsonValue is text that is JSON already, as it was recorded.
 func jsonValue(text []byte) jsontext.Value { return jsontext.Value(text) }
 

@@ -155,10 +155,17 @@ func (a *app) poisonShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ID",
 		Short: "Print the body of a submission in the poison, which may hold a voter's id",
-		Args:  cobra.ExactArgs(1),
+		Long: "Print the body of a submission in the poison, which may hold a voter's id. On a\n" +
+			"terminal what could move its cursor is written as \\x1b or alike; in a file or a pipe\n" +
+			"the body is as its channel has published it.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withPoisoned(cmd, args, poisonFilter{}, func(_ context.Context, _ queue.Poison, list []queue.Poisoned) error {
-				_, err := a.out.Write(list[0].Body)
+				body := list[0].Body
+				if isTerminal(a.out) {
+					body = harmless(body)
+				}
+				_, err := a.out.Write(body)
 				return err
 			})
 		},

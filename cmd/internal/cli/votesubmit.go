@@ -66,6 +66,9 @@ func (a *app) voteQueueCommand() *cobra.Command {
 	format := formatFlag(cmd, asTable, asJSON)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.campaign, o.format = *campaign, *format
+		if o.file != "" && cmd.Flags().Changed("action") {
+			return usagef("--file takes the place of --action: each row says what it does")
+		}
 		if !at.IsZero() {
 			o.item.CastAt = domain.FormatTime(*at)
 		}
