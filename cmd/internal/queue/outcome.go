@@ -59,7 +59,8 @@ func accepted(cmd intake.Command, r intake.Receipt) Outcome {
 	return o
 }
 
-// refused is the outcome of a command that the rules do not allow.
+// refused is the outcome of a command that the rules do not allow. It is none
+// when the ledger has the submission with another content: see decide.
 func refused(cmd intake.Command, r *domain.Refusal) Outcome {
 	o := outcomeOf(cmd)
 	o.Status, o.Code, o.Sequence = Refused, r.Code, r.Sequence

@@ -245,6 +245,10 @@ func decide(ctx context.Context, in *intake.Intake, cmd intake.Command) (Outcome
 	switch {
 	case err == nil:
 		return accepted(cmd, receipt), nil
+	case errors.As(err, &refusal) && refusal.Code == domain.IdempotencyMismatch:
+		// The ledger has the submission, with the content that it had first. The
+		// one outcome is that one's.
+		return Outcome{}, errOtherContent
 	case errors.As(err, &refusal):
 		return refused(cmd, refusal), nil
 	}

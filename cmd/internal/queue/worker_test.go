@@ -131,6 +131,27 @@ func TestOneOutcome(t *testing.T) {
 	}
 }
 
+// The ledger may know a submission that has no outcome: it came over HTTP, or its
+// outcome has expired. Its id with another content takes nothing from it.
+func TestOtherContentThanRecorded(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	receipt, err := w.intake(w.ledger(w.nc, campaign), campaign).Submit(t.Context(),
+		intake.Command{Action: domain.Vote, Voter: "kāds", Specialist: "ilze-berzina", Channel: "web", SubmissionID: "a"})
+	check(t, err)
+	w.submit(vote("kāds", "zane-cirule", "a"))
+	if q := w.poisoned(1)[0]; !strings.Contains(q.Reason, "used before with another content") {
+		t.Errorf("the reason is %q", q.Reason)
+	}
+	if n := w.count(); n != 0 {
+		t.Errorf("%d outcomes of the other content", n)
+	}
+	outcomes, _ := w.decided(vote("kāds", "ilze-berzina", "a"))
+	if o := outcomes["vote a"]; o.Status != queue.Accepted || o.Sequence != receipt.Sequence {
+		t.Errorf("the one that is recorded as %d: %+v", receipt.Sequence, o)
+	}
+}
+
 // Workers crash with submissions in hand, the server is restarted, and channels
 // publish what they have published before.
 func TestCrashes(t *testing.T) {
