@@ -119,6 +119,7 @@ func readSubmissions(name string, undated bool) (items []queue.Item, err error) 
 		return nil, err
 	}
 	defer file.Close() // it was only read
+	ambiguous := make(queue.Ambiguous)
 	for {
 		row, err := file.Next()
 		switch {
@@ -139,6 +140,9 @@ func readSubmissions(name string, undated bool) (items []queue.Item, err error) 
 				err = fmt.Errorf("%w; --undated leaves it out", err)
 			}
 			return nil, fmt.Errorf("%s:%d: %w; nothing was submitted", name, row.Line, err)
+		}
+		if ambiguous.Add(it) {
+			return nil, fmt.Errorf("%s:%d: this submission id of the channel belongs to another voter above: ids must be unique, or nobody can tell the outcomes apart; nothing was submitted", name, row.Line)
 		}
 		items = append(items, it)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"sakipaldies.lv/ledger/cmd/internal/intake"
 	"sakipaldies.lv/ledger/eventstore/pubsub"
 )
 
@@ -121,7 +122,7 @@ func rest(ctx context.Context) error {
 
 // Waiting waits for the outcomes of submissions.
 type Waiting struct {
-	wanted   map[string]int // outcomes that are still to come, by the beginning of their subject
+	wanted   map[string]int // outcomes that are still to come, by awaitedKey
 	left     int
 	outcomes jetstream.MessagesContext
 	poison   jetstream.MessagesContext
@@ -132,17 +133,24 @@ type Waiting struct {
 // outcomes of submissions that were decided before are found too. Distinct is
 // how many different submissions there are among the items: the rest are
 // repeats of others.
+//
+// An outcome does not say whose it is. It is known by the channel, the submission
+// id, the action and the digest of the content, so that ids must be unique within
+// the channel and the campaign: see Ambiguous.
 func Await(ctx context.Context, nc *nats.Conn, campaign string, items []Item) (w *Waiting, distinct int, err error) {
 	w = &Waiting{wanted: make(map[string]int)}
 	seen := make(map[string]bool, len(items))
 	for _, it := range items {
-		id := strings.Join([]string{it.Channel, string(it.Action), it.ID, spelling(it.Voter)}, "\x00")
-		if seen[id] {
-			continue
+		o, err := it.awaited()
+		if err != nil {
+			return nil, 0, err
 		}
-		seen[id] = true
-		w.wanted[outcomePlace(campaign, it.Channel, it.ID)]++
-		w.left++
+		key := awaitedKey(outcomePlace(campaign, it.Channel, it.ID), o)
+		if id := key + spelling(it.Voter); !seen[id] {
+			seen[id] = true
+			w.wanted[key]++
+			w.left++
+		}
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -156,6 +164,36 @@ func Await(ctx context.Context, nc *nats.Conn, campaign string, items []Item) (w
 		return nil, 0, err
 	}
 	return w, w.left, nil
+}
+
+// awaited is what the outcome of a submission says of it, whatever it is.
+func (it Item) awaited() (Outcome, error) {
+	at, err := intake.StatedTime(it.Channel, it.CastAt)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return outcomeOf(intake.Command{Action: it.Action, Specialist: it.Specialist, SubmissionID: it.ID, At: at}), nil
+}
+
+// awaitedKey is what an outcome is known by to who does not have the campaign's
+// key. Place is the beginning of its subject.
+func awaitedKey(place string, o Outcome) string {
+	return place + string(o.Action) + "." + string(o.Digest[:]) + "."
+}
+
+// Ambiguous finds items that use the submission id of another voter's item of
+// the same channel: nobody could tell their outcomes apart. It holds the voter
+// of each channel and id.
+type Ambiguous map[[2]string]string
+
+// Add says whether the item uses another voter's submission id.
+func (a Ambiguous) Add(it Item) bool {
+	id, voter := [2]string{it.Channel, it.ID}, spelling(it.Voter)
+	first, known := a[id]
+	if !known {
+		a[id] = voter
+	}
+	return known && first != voter
 }
 
 func follow(ctx context.Context, js jetstream.JetStream, name, filter string, from jetstream.DeliverPolicy) (jetstream.MessagesContext, error) {
@@ -250,10 +288,11 @@ func (w *Waiting) take(m jetstream.Msg, poison bool, settled func(Outcome, error
 			return fmt.Errorf("%s: %w", m.Subject(), err)
 		}
 	}
-	if w.wanted[place] == 0 {
+	key := awaitedKey(place, o)
+	if w.wanted[key] == 0 {
 		return nil
 	}
-	w.wanted[place]--
+	w.wanted[key]--
 	w.left--
 	settled(o, fate)
 	return nil

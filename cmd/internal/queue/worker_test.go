@@ -121,13 +121,32 @@ func TestOneOutcome(t *testing.T) {
 	}
 	// The same id of another voter is another submission; with another content it
 	// is a mistake, which must not vanish.
-	outcomes, poison := w.decided(vote("cits", "ilze-berzina", "a"))
-	if outcomes["vote a"].Status != queue.Accepted || len(poison) > 0 {
-		t.Errorf("another voter's: %+v, %v", outcomes, poison)
+	w.submit(vote("cits", "ilze-berzina", "a"))
+	w.drained()
+	counts, err = queue.CountOutcomes(t.Context(), w.nc, campaign)
+	check(t, err)
+	if n := w.voterEvents(); n != 3 || counts["accepted"] != 3 {
+		t.Errorf("with another voter's there are %d events, and the outcomes %v", n, counts)
 	}
 	w.submit(vote("kāds", "zane-cirule", "a"))
 	if q := w.poisoned(1)[0]; !strings.Contains(q.Reason, "used before with another content") {
 		t.Errorf("the reason is %q", q.Reason)
+	}
+}
+
+// Who waits for an outcome is not answered with that of another content, which
+// somebody has handed in under the same id.
+func TestAwaitedByContent(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.decided(vote("kāds", "ilze-berzina", "a"), vote("kāds", "ilze-berzina", "b"))
+	outcomes, poison := w.decided(vote("cits", "zane-cirule", "b"))
+	if o := outcomes["vote b"]; o.Status != queue.Accepted || len(poison) > 0 {
+		t.Errorf("another voter's with another content: %+v, %v", o, poison)
+	}
+	outcomes, poison = w.decided(vote("kāds", "zanete-kirsone", "a"))
+	if len(outcomes) > 0 || !strings.Contains(poison["vote a"], "used before with another content") {
+		t.Errorf("the same voter's with another content: %+v, %v", outcomes, poison)
 	}
 }
 
