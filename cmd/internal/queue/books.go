@@ -30,8 +30,15 @@ type books struct {
 	replicas int
 	open     OpenLedger
 
-	mu   sync.Mutex // guards what follows, and is held while a book is opened
-	kept map[string]*book
+	mu   sync.Mutex // guards what follows; nobody waits for a server with it
+	kept map[string]*opening
+}
+
+// opening is the book of a campaign, or the attempt to open it.
+type opening struct {
+	done chan struct{} // closed when the rest is set
+	book *book
+	err  error
 }
 
 // book is the outcomes of one campaign.
@@ -40,20 +47,63 @@ type book struct {
 	ledger   Ledger
 	read     eventstore.Read
 
-	reading sync.Mutex      // held while a consumer is made
-	readers map[string]bool // channels that have one; guarded by reading
+	reading sync.Mutex      // guards readers; nobody waits for a server with it
+	readers map[string]bool // channels that have a consumer
 
 	mu     sync.Mutex               // guards what follows
-	atWork map[string]chan struct{} // by subject; closed when whoever decides it is done
+	atWork map[string]chan struct{} // by subject or consumer; closed when who is at work on it is done
 }
 
 // get is the book of a campaign; its stream is made for the first submission.
+// Whoever needs it first opens it, and only those of the same campaign wait.
 func (b *books) get(ctx context.Context, campaign string) (*book, error) {
+	for {
+		o, mine := b.find(campaign)
+		if mine {
+			b.fill(ctx, campaign, o)
+		}
+		select {
+		case <-o.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		// Who opened it for all may have had less time than this caller.
+		if mine || !errors.Is(o.err, context.Canceled) && !errors.Is(o.err, context.DeadlineExceeded) {
+			return o.book, o.err
+		}
+	}
+}
+
+// find is what is kept of a campaign, and whether the caller has to open it.
+func (b *books) find(campaign string) (o *opening, mine bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if known := b.kept[campaign]; known != nil {
-		return known, nil
+	if o := b.kept[campaign]; o != nil {
+		return o, false
 	}
+	o = &opening{done: make(chan struct{})}
+	b.kept[campaign] = o
+	return o, true
+}
+
+// fill opens a book. What failed is not kept: the next one tries again.
+func (b *books) fill(ctx context.Context, campaign string, o *opening) {
+	o.err = errBookNotOpened // if it does not return
+	defer func() {
+		if o.err != nil {
+			b.mu.Lock()
+			delete(b.kept, campaign)
+			b.mu.Unlock()
+		}
+		close(o.done)
+	}()
+	o.book, o.err = b.openBook(ctx, campaign)
+}
+
+// errBookNotOpened says that the opening of a book ended in a panic.
+var errBookNotOpened = errors.New("the outcomes of the campaign could not be opened")
+
+func (b *books) openBook(ctx context.Context, campaign string) (*book, error) {
 	if err := CreateOutcomes(ctx, b.nc, campaign, b.replicas); err != nil {
 		return nil, err
 	}
@@ -67,7 +117,6 @@ func (b *books) get(ctx context.Context, campaign string) (*book, error) {
 	if b.replicas > 1 {
 		made.read = eventstore.Leader
 	}
-	b.kept[campaign] = made
 	return made, nil
 }
 
@@ -75,9 +124,15 @@ func (b *books) get(ctx context.Context, campaign string) (*book, error) {
 // unless it is there. A channel cannot be let make one: the server would publish
 // for it wherever it likes.
 func (b *books) readableBy(ctx context.Context, of *book, channel string) error {
-	of.reading.Lock()
-	defer of.reading.Unlock()
-	if of.readers[channel] {
+	if of.readable(channel) {
+		return nil
+	}
+	leave, err := of.enter(ctx, ChannelConsumer(channel)) // which is no subject of an outcome
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if of.readable(channel) {
 		return nil
 	}
 	js, err := jetstream.New(b.nc)
@@ -89,18 +144,36 @@ func (b *books) readableBy(ctx context.Context, of *book, channel string) error 
 	if err != nil {
 		return unavailable(err)
 	}
+	of.reading.Lock()
+	defer of.reading.Unlock()
 	of.readers[channel] = true
 	return nil
 }
 
-// close lets all books record what they have accepted.
+// readable says whether a channel's consumer was made.
+func (b *book) readable(channel string) bool {
+	b.reading.Lock()
+	defer b.reading.Unlock()
+	return b.readers[channel]
+}
+
+// close lets all books record what they have accepted. It comes when no handler
+// is at work any more, or when those that are were given up.
 func (b *books) close(ctx context.Context) error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	kept := b.kept
+	b.kept = make(map[string]*opening)
+	b.mu.Unlock()
 	var errs []error
-	for campaign, kept := range b.kept {
-		errs = append(errs, kept.ledger.Close(ctx))
-		delete(b.kept, campaign)
+	for _, o := range kept {
+		select {
+		case <-o.done:
+			if o.err == nil {
+				errs = append(errs, o.book.ledger.Close(ctx))
+			}
+		case <-ctx.Done():
+			errs = append(errs, ctx.Err())
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -88,7 +88,7 @@ func NewWorker(c Config) *Worker {
 			return l, nil
 		}
 	}
-	return &Worker{config: c, books: books{nc: c.Conn, replicas: c.Replicas, open: c.OpenLedger, kept: make(map[string]*book)}}
+	return &Worker{config: c, books: books{nc: c.Conn, replicas: c.Replicas, open: c.OpenLedger, kept: make(map[string]*opening)}}
 }
 
 // Run decides submissions until ctx ends. Then no more are taken, and those in
