@@ -43,7 +43,7 @@
 //
 // Submissions hold voters' ids. They leave the queue within trimInterval (10 s)
 // after they and all that came before them are decided; one that waits for a
-// fault to pass keeps those behind it. An id that only a person can help goes to
+// fault to pass keeps those behind it. One that only a person can help goes to
 // the poison after patience (5 minutes). Undecided ones go after 30 days, and so
 // does the poison. Outcomes hold no voter: their subjects end with the event's id,
 // which is a hash under the campaign's key, and a plain hash of the id, which
@@ -88,8 +88,12 @@
 // What can never succeed must not be in the way: no JSON, another schema, an
 // unknown campaign, a malformed subject, too large. What passes by itself is
 // tried again, first here and then by redelivery. What only a person can mend,
-// such as a campaign's key that is missing here, is waited for five minutes,
-// because it may be on its way, and then goes to the poison, because the worker
-// can hold only so many and others would wait behind them. Meanwhile only the
-// campaign's own submissions wait.
+// such as a campaign's key that is missing here, is waited for
+// five minutes, because it may be on its way. They count from the first time that
+// this worker has missed it: a submission that has waited for a worker is not
+// given up at once. Then the campaign's submissions go to the poison, those that
+// come later at once, until the key is there: the worker can hold only so many
+// (held, 16,000), and when it does all others wait behind them. So they do when
+// submissions of one key come faster than they are decided, for of one key only
+// one is decided at a time, or when a fault does not pass that should.
 package queue

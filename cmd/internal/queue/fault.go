@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"sakipaldies.lv/ledger/cmd/internal/intake"
 	"sakipaldies.lv/ledger/eventstore"
@@ -19,9 +22,10 @@ const (
 	// back, and quickPause the first pause, in time.
 	quickRetries = 3
 	quickPause   = 50 * time.Millisecond
-	// patience is how long a submission waits, from its publication on, for
-	// what only a person can mend, such as a key that is missing here. Longer
-	// ones would fill what the worker may hold, and keep others waiting.
+	// patience is how long a worker waits for what only a person can mend, such as
+	// a key that is missing here, from the first time on that it was missed. More
+	// patience would let those that wait fill what the worker may hold, and keep
+	// others waiting.
 	patience = 5 * time.Minute
 )
 
@@ -38,8 +42,13 @@ var transient = []error{
 	errOutcomeGone, pubsub.ErrUnavailable, pubsub.ErrOutcomeUnknown, pubsub.ErrClosed, context.Canceled, context.DeadlineExceeded,
 }
 
-// passes says whether a fault passes by itself.
+// passes says whether a fault passes by itself. Servers that answer that they
+// cannot now, with no leader for example, are as good as not there.
 func passes(err error) bool {
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.Code >= http.StatusInternalServerError {
+		return true
+	}
 	for _, target := range transient {
 		if errors.Is(err, target) {
 			return true
@@ -54,11 +63,65 @@ func hopeless(err error) bool {
 	return errors.As(err, &malformed) || errors.Is(err, errUnknownCampaign) || errors.Is(err, errOtherContent) || errors.Is(err, errPanic)
 }
 
-// overdueError is a fault that a submission has waited for long enough.
+// unopenedError says why a campaign's submissions cannot be decided, any of them.
+type unopenedError struct {
+	campaign string
+	err      error
+}
+
+func (e *unopenedError) Error() string { return e.err.Error() }
+func (e *unopenedError) Unwrap() error { return e.err }
+
+// faults remembers since when something has been amiss that only a person can
+// mend. It is safe for concurrent use.
+type faults struct {
+	mu    sync.Mutex
+	since map[string]time.Time // by what is amiss; guarded by mu
+}
+
+// maxFaults bounds what is remembered. It is only reached by submissions that
+// failed here and were decided by other workers.
+const maxFaults = 2 * held
+
+// lasts is for how long a fault has lasted, 0 when it is new.
+func (f *faults) lasts(what string, now time.Time) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if since, known := f.since[what]; known {
+		return now.Sub(since)
+	}
+	if f.since == nil || len(f.since) >= maxFaults {
+		f.since = make(map[string]time.Time) // all are waited for anew
+	}
+	f.since[what] = now
+	return 0
+}
+
+// over says that nothing is amiss there any more.
+func (f *faults) over(what string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.since, what)
+}
+
+// faultOf is what is amiss: a campaign, or else the message alone.
+func faultOf(m *message.Message, err error) string {
+	var unopened *unopenedError
+	if errors.As(err, &unopened) {
+		return campaignFault(unopened.campaign)
+	}
+	return messageFault(m)
+}
+
+func campaignFault(campaign string) string { return "campaign " + campaign }
+
+func messageFault(m *message.Message) string { return m.Metadata[pubsub.MetadataSequence] }
+
+// overdueError is a fault that was waited for long enough.
 type overdueError struct{ err error }
 
 func (e *overdueError) Error() string {
-	return fmt.Sprintf("not decided within %v: %v", patience, e.err)
+	return fmt.Sprintf("for %v and longer: %v", patience, e.err)
 }
 
 func (e *overdueError) Unwrap() error { return e.err }
@@ -78,20 +141,14 @@ func (w *Worker) judge(next message.HandlerFunc) message.HandlerFunc {
 		case errors.As(err, &panicked):
 			w.config.Logger.Error("a submission ended in a panic", "panic", panicked.V, "stack", panicked.Stacktrace)
 			err = errPanic
-		case err != nil && !hopeless(err) && !passes(err) && w.waited(m) > patience:
+		case err != nil && !hopeless(err) && !passes(err) && w.amiss.lasts(faultOf(m, err), w.config.Now()) > patience:
 			err = &overdueError{err}
+		}
+		if err == nil || poisoned(err) {
+			w.amiss.over(messageFault(m))
 		}
 		return made, err
 	}
-}
-
-// waited is how long ago a message was published.
-func (w *Worker) waited(m *message.Message) time.Duration {
-	published, err := time.Parse(time.RFC3339Nano, m.Metadata[pubsub.MetadataPublished])
-	if err != nil {
-		return 0
-	}
-	return w.config.Now().Sub(published)
 }
 
 // correlate gives a message an id by which it can be followed through logs and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"sakipaldies.lv/ledger/cmd/internal/intake"
 	"sakipaldies.lv/ledger/cmd/internal/queue"
 	"sakipaldies.lv/ledger/eventstore/storetest"
 )
@@ -240,8 +242,14 @@ func TestMissingKey(t *testing.T) {
 	if b, err := queue.ReadBacklog(t.Context(), w.nc); err != nil || b.Pending+uint64(b.InFlight) != 1 || b.Oldest.IsZero() {
 		t.Errorf("one should wait: %+v, %v", b, err)
 	}
-	r = w.start(func(c *queue.Config) { c.Now = func() time.Time { return time.Now().Add(10 * time.Minute) } })
-	if q := w.poisoned(1)[0]; !strings.Contains(q.Reason, "not decided within 5m0s") || !strings.Contains(q.Reason, "pseudonym key is missing") {
+	// What has waited long for a worker is not given up at once: the five minutes
+	// are the worker's own.
+	clock, metrics := newLateClock(10*time.Minute), queue.NewMetrics()
+	r = w.start(func(c *queue.Config) { c.Now, c.Metrics = clock.now, metrics })
+	storetest.Eventually(t, "it was tried again and again", func() bool { return counted(t, metrics, "paldies_queue_faults_total") >= 3 })
+	w.poisoned(0)
+	clock.advance(10 * time.Minute)
+	if q := w.poisoned(1)[0]; !strings.Contains(q.Reason, "for 5m0s and longer") || !strings.Contains(q.Reason, "pseudonym key is missing") {
 		t.Errorf("the reason is %q", q.Reason)
 	}
 	r.end()
@@ -253,5 +261,54 @@ func TestMissingKey(t *testing.T) {
 	w.drained()
 	if counts, err := queue.CountOutcomes(t.Context(), w.nc, "cita"); err != nil || counts["accepted"] != 1 {
 		t.Errorf("the outcomes are %v, %v", counts, err)
+	}
+}
+
+// lateClock is ahead of the time by as much as it is told.
+type lateClock struct{ ahead atomic.Int64 }
+
+func newLateClock(ahead time.Duration) *lateClock {
+	c := new(lateClock)
+	c.advance(ahead)
+	return c
+}
+
+func (c *lateClock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+func (c *lateClock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
+
+// leaderless are campaigns of which servers say that they cannot now.
+type leaderless struct {
+	queue.Campaigns
+	elected atomic.Bool
+}
+
+func (l *leaderless) Get(ctx context.Context, campaign string) (*intake.Intake, error) {
+	if !l.elected.Load() {
+		return nil, &jetstream.APIError{Code: 503, ErrorCode: 10008, Description: "JetStream system temporarily unavailable"}
+	}
+	return l.Campaigns.Get(ctx, campaign)
+}
+
+// A fault of the servers passes by itself, however long it lasts: nothing goes to
+// the poison because of it.
+func TestLongFault(t *testing.T) {
+	w := newWorld(t)
+	var campaigns leaderless
+	clock, metrics := newLateClock(0), queue.NewMetrics()
+	w.start(func(c *queue.Config) {
+		campaigns.Campaigns = c.Campaigns
+		c.Campaigns, c.Now, c.Metrics = &campaigns, clock.now, metrics
+	})
+	w.submit(vote("kāds", "ilze-berzina", "1"))
+	for n := 1.0; n <= 2; n++ {
+		storetest.Eventually(t, "it was given back", func() bool { return counted(t, metrics, "paldies_queue_faults_total") >= n })
+		clock.advance(time.Hour)
+	}
+	campaigns.elected.Store(true)
+	w.drained()
+	w.poisoned(0)
+	if n := w.count(); n != 1 {
+		t.Errorf("%d outcomes", n)
 	}
 }

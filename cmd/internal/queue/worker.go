@@ -72,6 +72,7 @@ type Worker struct {
 	books  books
 	logged atomic.Int64 // when a fault that passes was logged last, in Unix nanoseconds
 	faults atomic.Int64 // since then
+	amiss  faults       // what only a person can mend
 }
 
 // NewWorker makes a worker.
@@ -205,8 +206,9 @@ func (w *Worker) handle(m *message.Message) error {
 		return errUnknownCampaign
 	}
 	if err != nil {
-		return err
+		return &unopenedError{p.campaign, err}
 	}
+	w.amiss.over(campaignFault(p.campaign))
 	id, err := in.EventID(ctx, cmd)
 	if err != nil {
 		return malformed(err)
