@@ -117,11 +117,12 @@ func campaignFault(campaign string) string { return "campaign " + campaign }
 
 func messageFault(m *message.Message) string { return m.Metadata[pubsub.MetadataSequence] }
 
-// overdueError is a fault that was waited for long enough.
+// overdueError is a fault that was waited for long enough. Its text stands in the
+// poison beside the voter's id, so that it must not hold the pseudonym.
 type overdueError struct{ err error }
 
 func (e *overdueError) Error() string {
-	return fmt.Sprintf("for %v and longer: %v", patience, e.err)
+	return fmt.Sprintf("for %v and longer: %s", patience, hidePseudonyms(e.err))
 }
 
 func (e *overdueError) Unwrap() error { return e.err }
@@ -139,7 +140,7 @@ func (w *Worker) judge(next message.HandlerFunc) message.HandlerFunc {
 		var panicked middleware.RecoveredPanicError
 		switch {
 		case errors.As(err, &panicked):
-			w.config.Logger.Error("a submission ended in a panic", "panic", panicked.V, "stack", panicked.Stacktrace)
+			w.config.Logger.Error("a submission ended in a panic", "panic", hidePseudonyms(fmt.Errorf("%v", panicked.V)), "stack", panicked.Stacktrace)
 			err = errPanic
 		case err != nil && !hopeless(err) && !passes(err) && w.amiss.lasts(faultOf(m, err), w.config.Now()) > patience:
 			err = &overdueError{err}

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"sakipaldies.lv/ledger/cmd/internal/intake"
 	"sakipaldies.lv/ledger/cmd/internal/queue"
+	"sakipaldies.lv/ledger/eventstore"
 	"sakipaldies.lv/ledger/eventstore/storetest"
 )
 
@@ -310,5 +312,45 @@ func TestLongFault(t *testing.T) {
 	w.poisoned(0)
 	if n := w.count(); n != 1 {
 		t.Errorf("%d outcomes", n)
+	}
+}
+
+// damaged is a ledger in which a ballot cannot be read, which it says with the
+// ballot's subject.
+type damaged struct {
+	intake.Ledger
+	said chan string // the subjects
+}
+
+func (d damaged) History(ctx context.Context, subject string, after uint64, read eventstore.Read) ([]eventstore.Recorded, error) {
+	if strings.Contains(subject, ".voter.") {
+		select {
+		case d.said <- subject:
+		default:
+		}
+		return nil, fmt.Errorf("%s: a record is damaged", subject)
+	}
+	return d.Ledger.History(ctx, subject, after, read)
+}
+
+type oneCampaign struct{ in *intake.Intake }
+
+func (o oneCampaign) Get(context.Context, string) (*intake.Intake, error) { return o.in, nil }
+
+// The voter's id and the pseudonym do not stand side by side in the poison: who
+// saw both could tell what the voter did.
+func TestPoisonWithoutPseudonym(t *testing.T) {
+	w := newWorld(t)
+	said := make(chan string, 1)
+	in := w.intake(damaged{w.ledger(w.nc, campaign), said}, campaign)
+	clock, metrics := newLateClock(0), queue.NewMetrics()
+	w.start(func(c *queue.Config) { c.Campaigns, c.Now, c.Metrics = oneCampaign{in}, clock.now, metrics })
+	w.submit(vote("kāds", "ilze-berzina", "1"))
+	subject := <-said
+	storetest.Eventually(t, "it was given back", func() bool { return counted(t, metrics, "paldies_queue_faults_total") >= 1 })
+	clock.advance(10 * time.Minute)
+	pseudonym := subject[strings.LastIndexByte(subject, '.')+1:]
+	if q := w.poisoned(1)[0]; !strings.Contains(q.Reason, "a record is damaged") || strings.Contains(q.Reason, pseudonym) {
+		t.Errorf("of the pseudonym %s the reason is %q", pseudonym, q.Reason)
 	}
 }

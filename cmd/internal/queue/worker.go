@@ -230,7 +230,7 @@ func (w *Worker) handle(m *message.Message) error {
 	var contradiction *contradictionError
 	switch {
 	case errors.As(err, &contradiction):
-		w.config.Logger.Error("what was recorded and what was told differ: the ledger counts", "error", err)
+		w.config.Logger.Error("what was recorded and what was told differ: the ledger counts", "error", hidePseudonyms(err))
 	case err != nil:
 		return err
 	case o.Digest != digestOf(cmd):
