@@ -46,12 +46,12 @@ func malformedf(format string, args ...any) error {
 
 // Key is the token of a submission's subject that keeps one voter's submissions
 // in order. Any token will do that is the same for all of them; this is the one
-// that is used here. It is no pseudonym: whoever guesses the id can tell.
+// that is used here, the same for all spellings of an id. It is no pseudonym: whoever guesses the id can tell.
 func Key(s Submission) string {
 	if s.Voter == "" { // every slip is its own voter
 		return shortHash(s.ID)
 	}
-	return shortHash(s.Voter)
+	return shortHash(spelling(s.Voter))
 }
 
 // shortHash is the first half of a SHA-256, in 32 hexadecimal digits.

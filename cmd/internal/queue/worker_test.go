@@ -150,6 +150,19 @@ func TestAwaitedByContent(t *testing.T) {
 	}
 }
 
+// All spellings of a voter's id have one key, and with it one order.
+func TestKeyOfSpellings(t *testing.T) {
+	want := queue.Key(queue.Submission{Voter: "lv-pk:01018012345"})
+	for _, voter := range []string{"lv-pk:010180-12345", " LV-PK:010180-12345 "} {
+		if key := queue.Key(queue.Submission{Voter: voter}); key != want {
+			t.Errorf("the key of %q is %s, want %s", voter, key, want)
+		}
+	}
+	if queue.Key(queue.Submission{Voter: "Pe\u0304teris"}) != queue.Key(queue.Submission{Voter: "Pēteris"}) {
+		t.Error("the key depends on how Unicode is composed")
+	}
+}
+
 // The ledger may know a submission that has no outcome: it came over HTTP, or its
 // outcome has expired. Its id with another content takes nothing from it.
 func TestOtherContentThanRecorded(t *testing.T) {
