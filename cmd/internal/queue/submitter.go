@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,9 @@ const (
 	publishChunk = 10_000
 	// publishPatience is how long a fault of the servers is waited for, in time.
 	publishPatience = 30 * time.Second
+	// followedApart is of how many submissions at most the outcomes are followed
+	// one by one, instead of all outcomes of the campaign.
+	followedApart = 100
 	// publishPause is the pause between two tries, in time.
 	publishPause = 100 * time.Millisecond
 )
@@ -152,14 +156,18 @@ func Await(ctx context.Context, nc *nats.Conn, campaign string, items []Item) (w
 			w.left++
 		}
 	}
+	filters := []string{outcomesPrefix + campaign + ".>"}
+	if len(items) <= followedApart {
+		filters = outcomeFilters(campaign, items)
+	}
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, 0, err
 	}
-	if w.poison, err = follow(ctx, js, PoisonStream, poisonPrefix+campaign+".>", jetstream.DeliverNewPolicy); err != nil {
+	if w.poison, err = follow(ctx, js, PoisonStream, []string{poisonPrefix + campaign + ".>"}, jetstream.DeliverNewPolicy); err != nil {
 		return nil, 0, err
 	}
-	if w.outcomes, err = follow(ctx, js, OutcomesStream(campaign), outcomesPrefix+campaign+".>", jetstream.DeliverAllPolicy); err != nil {
+	if w.outcomes, err = follow(ctx, js, OutcomesStream(campaign), filters, jetstream.DeliverAllPolicy); err != nil {
 		w.poison.Stop()
 		return nil, 0, err
 	}
@@ -196,12 +204,22 @@ func (a Ambiguous) Add(it Item) bool {
 	return known && first != voter
 }
 
-func follow(ctx context.Context, js jetstream.JetStream, name, filter string, from jetstream.DeliverPolicy) (jetstream.MessagesContext, error) {
+// outcomeFilters match the outcomes of items, each once: the server takes no
+// filters that overlap.
+func outcomeFilters(campaign string, items []Item) (filters []string) {
+	for _, it := range items {
+		filters = append(filters, OutcomeFilter(campaign, it.Channel, it.ID))
+	}
+	slices.Sort(filters)
+	return slices.Compact(filters)
+}
+
+func follow(ctx context.Context, js jetstream.JetStream, name string, filters []string, from jetstream.DeliverPolicy) (jetstream.MessagesContext, error) {
 	stream, err := openStream(ctx, js, name)
 	if err != nil {
 		return nil, err
 	}
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}, DeliverPolicy: from})
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{FilterSubjects: filters, DeliverPolicy: from})
 	if err != nil {
 		return nil, unavailable(err)
 	}

@@ -150,6 +150,23 @@ func TestAwaitedByContent(t *testing.T) {
 	}
 }
 
+// Who waits for one outcome is not sent those of the whole campaign.
+func TestAwaitOne(t *testing.T) {
+	const others = 2_000
+	w := newWorld(t)
+	w.start()
+	items := make([]queue.Item, others)
+	for n := range items {
+		items[n] = vote(fmt.Sprint("balsotājs ", n), "ilze-berzina", fmt.Sprint(n))
+	}
+	w.decided(items...)
+	w.nc = w.server.Connect(t)
+	w.decided(vote("kāds", "ilze-berzina", "a"), retraction("kāds", "ilze-berzina", "a"))
+	if got := w.nc.Stats().InMsgs; got > others/10 {
+		t.Errorf("%d messages came because of two submissions", got)
+	}
+}
+
 // All spellings of a voter's id have one key, and with it one order.
 func TestKeyOfSpellings(t *testing.T) {
 	want := queue.Key(queue.Submission{Voter: "lv-pk:01018012345"})
