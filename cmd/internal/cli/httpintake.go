@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -150,11 +149,13 @@ func (o intakeOpener) Open(ctx context.Context, campaign string) (_ *intake.Inta
 			err = errors.Join(err, closeLedger(l))
 		}
 	}()
+	c := intake.Config{Campaign: campaign, Ledger: l, Codec: a.codec, Now: a.now}
 	key, err := keyring.Load(o.intake.keyPath(campaign))
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", intake.ErrNoKey, err)
+		return nil, nil, intake.WithoutKey(ctx, c, err)
 	}
-	in, err := intake.New(ctx, intake.Config{Campaign: campaign, Ledger: l, Codec: a.codec, Key: &key, Now: a.now})
+	c.Key = &key
+	in, err := intake.New(ctx, c)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -104,6 +104,9 @@ type Receipt struct {
 var (
 	// ErrNoKey says that the campaign's pseudonym key is not here.
 	ErrNoKey = errors.New("the campaign's pseudonym key is missing; without it nobody can vote")
+	// ErrOver says, beside ErrNoKey, that the campaign is closed: nobody will bring
+	// the key, which may have been destroyed.
+	ErrOver = errors.New("the campaign is over")
 	// ErrWrongKey says that the key is another campaign's.
 	ErrWrongKey = errors.New("the pseudonym key is not this campaign's; with it everybody could vote twice")
 	// ErrNotOpened says that a campaign's ledger is there, but not its first
@@ -157,6 +160,21 @@ func New(ctx context.Context, cfg Config) (*Intake, error) {
 		return nil, fmt.Errorf("campaign %s: %w", cfg.Campaign, ErrWrongKey)
 	}
 	return in, nil
+}
+
+// WithoutKey is what there is to say when the campaign's key is not here, for the
+// reason that is given: ErrNoKey, and ErrOver when the campaign is closed.
+func WithoutKey(ctx context.Context, cfg Config, reason error) error {
+	missing := fmt.Errorf("%w: %w", ErrNoKey, reason)
+	cfg.Key = nil
+	in, err := New(ctx, cfg)
+	if err != nil {
+		return errors.Join(missing, err)
+	}
+	if in.Register().Campaign().Status != domain.StatusOpen {
+		return fmt.Errorf("%w, %w", missing, ErrOver)
+	}
+	return missing
 }
 
 // Register is the campaign and its specialists as this intake knows them. It

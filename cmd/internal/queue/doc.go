@@ -89,7 +89,7 @@
 // unknown campaign, a malformed subject, too large. What passes by itself is
 // tried again, first here and then by redelivery. What only a person can mend,
 // such as a campaign's key that is missing here, is waited for
-// five minutes, because it may be on its way. They count from the first time that
+// five minutes, because it may be on its way, unless the campaign is closed. They count from the first time that
 // this worker has missed it: a submission that has waited for a worker is not
 // given up at once. Then the campaign's submissions go to the poison, those that
 // come later at once, until the key is there: the worker can hold only so many

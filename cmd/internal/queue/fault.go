@@ -60,6 +60,9 @@ func passes(err error) bool {
 // hopeless says that a submission can never succeed.
 func hopeless(err error) bool {
 	var malformed *MalformedError
+	if errors.Is(err, intake.ErrNoKey) && errors.Is(err, intake.ErrOver) {
+		return true
+	}
 	return errors.As(err, &malformed) || errors.Is(err, errUnknownCampaign) || errors.Is(err, errOtherContent) || errors.Is(err, errPanic)
 }
 

@@ -354,3 +354,17 @@ func TestPoisonWithoutPseudonym(t *testing.T) {
 		t.Errorf("of the pseudonym %s the reason is %q", pseudonym, q.Reason)
 	}
 }
+
+// Nobody brings the key of a campaign that is over, so that it is not waited for.
+func TestMissingKeyOfClosed(t *testing.T) {
+	w := newWorld(t)
+	w.open("cita")
+	_, err := w.intake(w.ledger(w.nc, "cita"), "cita").Close(t.Context(), "")
+	check(t, err)
+	w.missing = []string{"cita"}
+	w.start()
+	w.publish("submissions.cita.web.kads", `{"submission_id":"1","voter":"kāds","specialist_id":"ilze-berzina","action":"vote"}`)
+	if q := w.poisoned(1)[0]; !strings.Contains(q.Reason, "pseudonym key is missing") || !strings.Contains(q.Reason, "the campaign is over") {
+		t.Errorf("the reason is %q", q.Reason)
+	}
+}

@@ -40,7 +40,7 @@ const (
 
 // Campaigns is where the campaigns are; *intake.Campaigns is one. Get is called
 // by many goroutines at any time. Its errors are intake.ErrNoKey when the
-// campaign's key is not here and eventstore.ErrNotFound when there is no such
+// campaign's key is not here, with intake.ErrOver if it is closed, and eventstore.ErrNotFound when there is no such
 // campaign.
 type Campaigns interface {
 	Get(ctx context.Context, campaign string) (*intake.Intake, error)

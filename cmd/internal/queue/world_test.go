@@ -123,10 +123,12 @@ func (o opener) Open(ctx context.Context, campaign string) (*intake.Intake, func
 	if err != nil {
 		return nil, nil, err
 	}
+	c := intake.Config{Campaign: campaign, Ledger: l, Codec: o.world.codec}
 	if o.world.keyIsMissing(campaign) {
-		return nil, nil, errors.Join(intake.ErrNoKey, closeLedger(l))
+		return nil, nil, errors.Join(intake.WithoutKey(ctx, c, errors.New("there is no such file")), closeLedger(l))
 	}
-	in, err := intake.New(ctx, intake.Config{Campaign: campaign, Ledger: l, Codec: o.world.codec, Key: &o.world.key})
+	c.Key = &o.world.key
+	in, err := intake.New(ctx, c)
 	if err != nil {
 		return nil, nil, errors.Join(err, closeLedger(l))
 	}
