@@ -31,7 +31,9 @@ func (a *app) newQueueIntake(takeover time.Duration) *queueIntake {
 // run takes votes for a node's campaigns until the context ends and what is in
 // hand is decided. The node and the campaigns may be closed when it has returned.
 func (q *queueIntake) run(ctx context.Context, n *node.Node, campaigns queue.Campaigns) error {
-	if err := createQueue(ctx, n); err != nil {
+	if err := createQueue(ctx, n); ctx.Err() != nil {
+		return nil // it was asked to end
+	} else if err != nil {
 		return err
 	}
 	w := queue.NewWorker(queue.Config{Conn: n.Conn(), Replicas: replicas(n), Campaigns: campaigns, Metrics: q.metrics,

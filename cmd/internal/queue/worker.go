@@ -95,9 +95,11 @@ func NewWorker(c Config) *Worker {
 // Run decides submissions until ctx ends. Then no more are taken, and those in
 // hand are brought to their end; without a connection there is no end to come to,
 // and they are left to the next worker. It makes the streams of the queue if
-// they are not there.
+// they are not there. It returns nil when it was asked to end and has done so.
 func (w *Worker) Run(ctx context.Context) (err error) {
-	if err := CreateStreams(ctx, w.config.Conn, w.config.Replicas); err != nil {
+	if err := CreateStreams(ctx, w.config.Conn, w.config.Replicas); ctx.Err() != nil {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	publisher, err := pubsub.NewPublisher(w.config.Conn, pubsub.PublisherConfig{Subject: poisonSubject, CloseTimeout: stopTimeout})
@@ -127,7 +129,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 			}
 			err := errors.Join(router.Close(), <-ended)
 			w.trim(working)
-			return errors.Join(err, ctx.Err())
+			return err
 		}
 	}
 }

@@ -172,7 +172,7 @@ func (w *world) start(change ...func(*queue.Config)) *worker {
 func (r *worker) end() {
 	r.once.Do(func() {
 		r.stop()
-		if err := <-r.ended; !errors.Is(err, context.Canceled) {
+		if err := <-r.ended; err != nil {
 			r.world.t.Errorf("the worker has ended: %v", err)
 		}
 		check(r.world.t, r.campaigns.Close())
