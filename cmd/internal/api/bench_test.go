@@ -57,7 +57,7 @@ func BenchmarkVotes(b *testing.B) {
 	b.ReportMetric(votes, "votes/s")
 	b.ReportMetric(votes/median(rates["decode"]), "of-decode")
 	b.ReportMetric(votes/median(rates["postgres"]), "x-postgres")
-	half := n.load(b, n.api, load.Config{Rate: votes / 2, Votes: round, Clients: 4 * *benchClients})
+	half := n.load(b, n.api, load.Config{Rate: votes / 2, Votes: round, WarmUp: time.Second, Clients: 4 * *benchClients})
 	b.ReportMetric(half.Latency.All.P99, "p99-ms-at-half")
 	b.ReportMetric(half.Latency.All.P50, "p50-ms-at-half")
 }
