@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, storetest.Leftovers()...)
 }
 
 // victimConfig is the ledger of the processes that are killed.

@@ -15,7 +15,7 @@ import (
 	"sakipaldies.lv/ledger/eventstore/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, storetest.Leftovers()...) }
 
 // fullSuite makes Watermill's suite publish as many messages as it does by
 // default. With less it finds the same mistakes in a tenth of the time. The full

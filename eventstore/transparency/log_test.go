@@ -18,13 +18,14 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/eventstore/storetest"
 	"sakipaldies.lv/ledger/eventstore/transparency"
 	"sakipaldies.lv/ledger/eventstore/transparency/sealtest"
 )
 
 const origin = "sakipaldies.lv/ledger/test"
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, storetest.Leftovers()...) }
 
 // log is a ledger in memory and what is sealed of it.
 type log struct {

@@ -26,7 +26,7 @@ import (
 	"sakipaldies.lv/ledger/eventstore/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, storetest.Leftovers()...) }
 
 const campaign = "laba-servisa-kustiba-2018"
 

@@ -16,7 +16,7 @@ import (
 	"sakipaldies.lv/ledger/eventstore/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, storetest.Leftovers()...) }
 
 func must(t testing.TB, err error) {
 	t.Helper()

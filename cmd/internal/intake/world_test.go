@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 		serveNode(folder)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, storetest.Leftovers()...)
 }
 
 const campaign = "laba-servisa-kustiba-2018"

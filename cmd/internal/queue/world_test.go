@@ -21,13 +21,7 @@ import (
 	"sakipaldies.lv/ledger/eventstore/storetest"
 )
 
-// TestMain lets pass what nats-server 2.15 leaves behind when it is stopped while
-// an atomic batch is staged: the store of that batch.
-func TestMain(m *testing.M) {
-	const server = "github.com/nats-io/nats-server/v2/server"
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(server+".(*fileStore).flushStreamStateLoop"),
-		goleak.IgnoreTopFunction(server+".(*msgBlock).flushLoop"), goleak.IgnoreTopFunction(server+"/ats.Register.func1"))
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, storetest.Leftovers()...) }
 
 const campaign = "laba-servisa-kustiba-2018"
 
