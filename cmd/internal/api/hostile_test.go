@@ -136,7 +136,8 @@ func TestHalfOpen(t *testing.T) {
 	}
 	// net/http takes the end of a side for a client that has gone; the vote is
 	// there or not, and the answer says which.
-	if votes := len(d.votes()); (answers[0].status == http.StatusCreated) != (votes == 1) {
+	unknown := answers[0].status >= http.StatusInternalServerError && answers[0].problem(t).Code == api.OutcomeUnknown
+	if votes := len(d.votes()); !unknown && (answers[0].status == http.StatusCreated) != (votes == 1) {
 		t.Errorf("%d votes, and the answer is %d %s", votes, answers[0].status, answers[0].body)
 	}
 }
