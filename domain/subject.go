@@ -35,9 +35,6 @@ func StreamSubjects(campaign string) []string {
 	}
 }
 
-// AllSubjects matches every event of a campaign.
-func AllSubjects(campaign string) string { return subjectPrefix + campaign + ".>" }
-
 // ControlSubject is where the campaign's own events are.
 func ControlSubject(campaign string) string { return subjectPrefix + campaign + ".campaign" }
 

@@ -51,7 +51,6 @@ func TestSubjects(t *testing.T) {
 	}
 	anyone := voter("lv-pk:010190-12345")
 	for got, want := range map[string]string{
-		domain.AllSubjects(campaignID):              prefix + ">",
 		domain.ControlSubject(campaignID):           prefix + "campaign",
 		domain.SpecialistSubject(campaignID, skele): prefix + "specialist.nikita-skele",
 		domain.VoterSubject(campaignID, anyone):     prefix + "voter." + anna,

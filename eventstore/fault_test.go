@@ -399,6 +399,9 @@ func TestTheConnectionIsClosed(t *testing.T) {
 			t.Errorf("last: %v", err)
 		}
 	}
+	if _, err := ledger.Count(t.Context(), eventstore.AllSubjects); !errors.Is(err, eventstore.ErrUnavailable) {
+		t.Errorf("count: %v", err)
+	}
 }
 
 // TestFollowSurvivesTheNetwork: a follower sees every event once and in order

@@ -103,6 +103,58 @@ func (l *Ledger) Last(ctx context.Context, subject string, read Read) (Recorded,
 	return event, found, nil
 }
 
+// Count returns how many events the leader has of a subject, which may hold
+// wildcards. The server reads them off its index of subjects and looks at no
+// event, so this costs as much as there are subjects that match: what asks often
+// whether there is anything new asks here, and not History.
+func (l *Ledger) Count(ctx context.Context, subject string) (count uint64, err error) {
+	if err := l.readable(subject); err != nil {
+		return 0, err
+	}
+	err = l.retryRead(ctx, func(ctx context.Context) (err error) {
+		count, err = l.countSubjects(ctx, subject)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("ledger %s: count of %s: %w", l.config.Stream, subject, err)
+	}
+	return count, nil
+}
+
+// countSubjects adds up the pages in which the server lists subjects.
+func (l *Ledger) countSubjects(ctx context.Context, subject string) (count uint64, err error) {
+	for offset, total := 0, 1; offset < total; {
+		body, err := json.Marshal(map[string]any{"subjects_filter": subject, "offset": offset})
+		if err != nil {
+			return 0, err
+		}
+		msg, err := l.wire.request(ctx, l.infoSubject, body)
+		if err != nil {
+			return 0, err
+		}
+		var page struct {
+			Error *jetstream.APIError `json:"error"`
+			Total int                 `json:"total"`
+			State struct {
+				Subjects map[string]uint64 `json:"subjects"`
+			} `json:"state"`
+		}
+		if err := json.Unmarshal(msg.Data, &page); err != nil {
+			return 0, fmt.Errorf("the server's answer about the stream: %w", err)
+		}
+		if page.Error != nil {
+			return 0, streamError(page.Error)
+		}
+		for _, n := range page.State.Subjects {
+			count += n
+		}
+		if offset, total = offset+len(page.State.Subjects), page.Total; len(page.State.Subjects) == 0 {
+			break
+		}
+	}
+	return count, nil
+}
+
 func (l *Ledger) readable(subject string) error {
 	if l.ctx.Err() != nil {
 		return fmt.Errorf("ledger %s: %w", l.config.Stream, ErrClosed)

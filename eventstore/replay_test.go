@@ -299,3 +299,44 @@ func TestFollowNoticesAnotherStream(t *testing.T) {
 		t.Errorf("event %d of another stream was handed over", <-read)
 	}
 }
+
+// TestCount counts the events of one subject, of a wildcard and of all.
+func TestCount(t *testing.T) {
+	s, config := storetest.NewServer(t), storetest.Config("LEDGER_skaits", 1)
+	nc := s.Connect(t)
+	if err := eventstore.Create(t.Context(), nc, config); err != nil {
+		t.Fatal(err)
+	}
+	ledger := open(t, nc, config)
+	count := func(subject string) uint64 {
+		t.Helper()
+		n, err := ledger.Count(t.Context(), subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := count(eventstore.AllSubjects); n != 0 {
+		t.Errorf("%d events in an empty ledger", n)
+	}
+	one, other := storetest.Subject(config.Stream, 1), storetest.Subject(config.Stream, 2)
+	for subject, events := range map[string]int{one: 3, other: 2} {
+		var last uint64
+		for range events {
+			appended, err := ledger.Append(t.Context(), storetest.Event(subject), last)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = appended.Sequence
+		}
+	}
+	prefix := one[:strings.LastIndex(one, ".")]
+	for subject, want := range map[string]uint64{one: 3, other: 2, storetest.Subject(config.Stream, 3): 0, prefix + ".*": 5, prefix + ".*.*": 0, eventstore.AllSubjects: 5} {
+		if n := count(subject); n != want {
+			t.Errorf("%s: %d events, want %d", subject, n, want)
+		}
+	}
+	if _, err := ledger.Count(t.Context(), "a..b"); err == nil {
+		t.Error("an invalid subject was counted")
+	}
+}

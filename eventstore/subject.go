@@ -7,6 +7,11 @@ import (
 	"unicode/utf8"
 )
 
+// AllSubjects matches every event of a ledger. Unlike a wildcard below a prefix,
+// for which nats-server compares all subjects that it has, a read of the last
+// one costs the same however many there are.
+const AllSubjects = ">"
+
 var errSubject = errors.New("invalid subject")
 
 // validateSubject accepts what one event can be stored under: tokens without

@@ -282,6 +282,15 @@ func (m *Memory) Last(ctx context.Context, subject string, read eventstore.Read)
 	return events[len(events)-1], true, nil
 }
 
+// Count implements the contract of eventstore.Ledger.
+func (m *Memory) Count(ctx context.Context, subject string) (uint64, error) {
+	events, err := m.read(ctx, subject, 0, eventstore.Leader)
+	if err != nil {
+		return 0, fmt.Errorf("count of %s: %w", subject, err)
+	}
+	return uint64(len(events)), nil
+}
+
 // Control returns the last sequence of the control subject.
 func (m *Memory) Control(ctx context.Context, subject string, sequence uint64) (uint64, error) {
 	if err := m.usable(ctx); err != nil {

@@ -245,7 +245,7 @@ func (c *campaignDoctor) events(ctx context.Context) node.Finding {
 	if err != nil {
 		return c.warning("events", "Look whether the server is well, and run doctor again.", "%v", err)
 	}
-	last, _, err := c.ledger.Last(ctx, domain.AllSubjects(c.id), eventstore.Leader)
+	last, _, err := c.ledger.Last(ctx, eventstore.AllSubjects, eventstore.Leader)
 	if err != nil {
 		return c.warning("events", restore, "%v", err)
 	}

@@ -57,6 +57,8 @@ type Ledger interface {
 	Append(ctx context.Context, m eventstore.Message, expected uint64) (eventstore.Appended, error)
 	History(ctx context.Context, subject string, after uint64, read eventstore.Read) ([]eventstore.Recorded, error)
 	Last(ctx context.Context, subject string, read eventstore.Read) (eventstore.Recorded, bool, error)
+	// Count is how many events the leader has of a subject.
+	Count(ctx context.Context, subject string) (uint64, error)
 	// Control is what Append answers beside the sequence, for an event that was
 	// recorded before.
 	Control(ctx context.Context, subject string, sequence uint64) (uint64, error)

@@ -27,10 +27,11 @@ type register struct {
 
 // registerState is what one refresh has read.
 type registerState struct {
-	register   *domain.Register
-	control    uint64 // last sequence seen on the campaign's subject
-	specialist uint64 // last sequence seen on the specialists' subjects
-	at         time.Time
+	register    *domain.Register
+	control     uint64 // last sequence seen on the campaign's subject
+	specialist  uint64 // last sequence seen on the specialists' subjects
+	specialists uint64 // events seen on the specialists' subjects
+	at          time.Time
 }
 
 func (r *register) current() *domain.Register { return r.state.Load().register }
@@ -70,7 +71,7 @@ func (r *register) confirm(ctx context.Context, sequence, control uint64) error 
 
 // prove confirms everything that is recorded now.
 func (r *register) prove(ctx context.Context) error {
-	last, _, err := r.source.Ledger.Last(ctx, domain.AllSubjects(r.source.Campaign), eventstore.Leader)
+	last, _, err := r.source.Ledger.Last(ctx, eventstore.AllSubjects, eventstore.Leader)
 	if err != nil {
 		return err
 	}
@@ -131,9 +132,10 @@ var errLate = errors.New("an event was found below those that were read before")
 // extend reads up to the ledger's last sequence at its beginning. What comes in
 // meanwhile is left to the next refresh, because it comes from two reads.
 func (r *register) extend(ctx context.Context, old *registerState) (*registerState, error) {
-	next := &registerState{register: old.register, control: old.control, specialist: old.specialist, at: r.source.Now()}
+	next := *old
+	next.at = r.source.Now()
 	ledger, id := r.source.Ledger, r.source.Campaign
-	last, _, err := ledger.Last(ctx, domain.AllSubjects(id), eventstore.Leader)
+	last, _, err := ledger.Last(ctx, eventstore.AllSubjects, eventstore.Leader)
 	if err != nil {
 		return nil, err
 	}
@@ -141,12 +143,12 @@ func (r *register) extend(ctx context.Context, old *registerState) (*registerSta
 	if err != nil {
 		return nil, err
 	}
-	specialists, err := r.news(ctx, domain.SpecialistSubjects(id), &next.specialist, last.Sequence)
+	specialists, err := r.specialistNews(ctx, &next, last.Sequence)
 	if err != nil {
 		return nil, err
 	}
 	if events = append(events, specialists...); len(events) == 0 {
-		return next, nil
+		return &next, nil
 	}
 	slices.SortFunc(events, func(a, b eventstore.Recorded) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	if events[0].Sequence <= old.register.Position() {
@@ -162,7 +164,7 @@ func (r *register) extend(ctx context.Context, old *registerState) (*registerSta
 			return nil, err
 		}
 	}
-	return next, nil
+	return &next, nil
 }
 
 // news are the events of a subject above seen and up to a sequence; seen becomes
@@ -177,4 +179,17 @@ func (r *register) news(ctx context.Context, subject string, seen *uint64, upTo 
 		*seen = events[len(events)-1].Sequence
 	}
 	return events, nil
+}
+
+// specialistNews is news of all specialists, and counts them. They are counted
+// first, and mostly there is none: to look for the first event of a wildcard
+// above seen, nats-server goes through everything that was recorded since.
+func (r *register) specialistNews(ctx context.Context, next *registerState, upTo uint64) ([]eventstore.Recorded, error) {
+	subject := domain.SpecialistSubjects(r.source.Campaign)
+	if count, err := r.source.Ledger.Count(ctx, subject); err != nil || count == next.specialists {
+		return nil, err
+	}
+	events, err := r.news(ctx, subject, &next.specialist, upTo)
+	next.specialists += uint64(len(events))
+	return events, err
 }

@@ -3,6 +3,7 @@ package intake_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -174,4 +175,49 @@ func TestDeadlineBehindASlowRefresh(t *testing.T) {
 	}
 	giveUp()
 	first.Wait()
+}
+
+// histories notes of what the history is read.
+type histories struct {
+	intake.Ledger
+	mu       sync.Mutex
+	subjects map[string]int
+}
+
+func (h *histories) History(ctx context.Context, subject string, after uint64, read eventstore.Read) ([]eventstore.Recorded, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.subjects[subject]++
+	return h.Ledger.History(ctx, subject, after, read)
+}
+
+// TestNoNewsOfSpecialists: who hears nothing new about them does not look for
+// it among all the votes that came since, and what is new is heard of.
+func TestNoNewsOfSpecialists(t *testing.T) {
+	w := newWorld(t, 0)
+	ledger := &histories{Ledger: w.ledger, subjects: make(map[string]int)}
+	in := w.intake(ledger)
+	clear(ledger.subjects)
+	for i := range 10 {
+		w.ticks.Add(time.Minute.Milliseconds())
+		_, err := in.Submit(t.Context(), vote(fmt.Sprint("voter ", i), "ilze", "s1"))
+		must(t, err)
+	}
+	if n := ledger.subjects[domain.ControlSubject(campaign)]; n != 10 {
+		t.Errorf("the campaign was looked at %d times in 10 minutes", n)
+	}
+	if n := ledger.subjects[domain.SpecialistSubjects(campaign)]; n != 0 {
+		t.Errorf("news of the specialists was looked for %d times, and there was none", n)
+	}
+	other := w.intake(w.ledger)
+	_, err := other.SetSpecialist(t.Context(), "uldis", domain.Profile{Name: "Uldis Šķēle"})
+	must(t, err)
+	_, err = other.SetSpecialist(t.Context(), "ilze", domain.Profile{Name: "Ilze Bērziņa-Ozola"})
+	must(t, err)
+	w.ticks.Add(time.Minute.Milliseconds())
+	_, err = in.Submit(t.Context(), vote("Eva", "uldis", "s2"))
+	must(t, err)
+	if s, _ := in.Register().Specialist("ilze"); s.Name != "Ilze Bērziņa-Ozola" {
+		t.Errorf("the intake knows ilze as %q", s.Name)
+	}
 }
