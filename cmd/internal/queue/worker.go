@@ -107,9 +107,15 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.close(publisher)) }()
+	filed := filing{publisher, w.noteFiled}
+	subscriber, err := w.subscriber(filed)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, subscriber.Close()) }()
 	working, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	router, err := w.router(working, filing{publisher, w.noteFiled})
+	router, err := w.router(patient{subscriber, working}, filed)
 	if err != nil {
 		return err
 	}
@@ -127,7 +133,9 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 			if !w.config.Conn.IsConnected() {
 				cut()
 			}
-			err := errors.Join(router.Close(), <-ended)
+			// The router does not wait for a message that it takes while it closes:
+			// only the subscriber knows when all are acked.
+			err := errors.Join(router.Close(), <-ended, subscriber.Close())
 			w.trim(working)
 			return err
 		}
@@ -166,18 +174,19 @@ func (p patient) Subscribe(_ context.Context, topic string) (<-chan *message.Mes
 	return p.Subscriber.Subscribe(p.working, topic)
 }
 
-// router is Watermill's, with everything between a message and its handler.
-func (w *Worker) router(working context.Context, publisher message.Publisher) (*message.Router, error) {
-	// Its own words would repeat each fault for each message.
-	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: 2 * stopTimeout}, watermill.NopLogger{})
-	if err != nil {
-		return nil, err
-	}
-	subscriber, err := pubsub.NewSubscriber(w.config.Conn, pubsub.SubscriberConfig{
+// subscriber gives out each voter's submissions in order.
+func (w *Worker) subscriber(publisher message.Publisher) (*pubsub.Subscriber, error) {
+	return pubsub.NewSubscriber(w.config.Conn, pubsub.SubscriberConfig{
 		Group: group, InFlight: inFlight, MaxAckPending: held, OrderBy: orderKey,
 		TakeoverAfter: w.config.TakeoverAfter, CloseTimeout: stopTimeout, Logger: w.config.Logger,
 		Poison: &pubsub.Poison{Publisher: publisher, Topic: poisonTopic},
 	})
+}
+
+// router is Watermill's, with everything between a message and its handler.
+func (w *Worker) router(subscriber message.Subscriber, publisher message.Publisher) (*message.Router, error) {
+	// Its own words would repeat each fault for each message.
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: 2 * stopTimeout}, watermill.NopLogger{})
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +197,7 @@ func (w *Worker) router(working context.Context, publisher message.Publisher) (*
 	retry := middleware.Retry{MaxRetries: quickRetries, InitialInterval: quickPause, Multiplier: 2, MaxInterval: time.Second,
 		ShouldRetry: func(p middleware.RetryParams) bool { return passes(p.Err) && !w.config.Conn.IsClosed() }}
 	router.AddMiddleware(correlate, w.account, toPoison, w.note, w.judge, retry.Middleware, middleware.Recoverer)
-	router.AddConsumerHandler(group, submissionsPrefix+">", patient{subscriber, working}, w.handle)
+	router.AddConsumerHandler(group, submissionsPrefix+">", subscriber, w.handle)
 	return router, nil
 }
 
