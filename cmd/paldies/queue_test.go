@@ -151,7 +151,8 @@ func assertQueueEmpty(t *testing.T, data, campaign string, want map[string]int, 
 }
 
 // TestQueueStoppedUnderLoad asks a worker to stop while it has submissions in
-// hand: what it has recorded it has told, and nothing is lost or told twice.
+// hand: what it has recorded it has told, and nothing is lost or told twice. The
+// next worker goes on at once, and not when it takes the first one for dead.
 func TestQueueStoppedUnderLoad(t *testing.T) {
 	data, campaign, rows := t.TempDir(), "salacgriva", 6000
 	config := serverConfig{Name: "mezgls", Dir: t.TempDir(), Port: freePorts(t, 1)[0]}
@@ -168,7 +169,8 @@ func TestQueueStoppedUnderLoad(t *testing.T) {
 	status := func() queueState {
 		return parseJSON[queueState](t, paldies(t, data, append([]string{"queue", "status", "-o", "json"}, servers...)...))
 	}
-	worker := startWorker(t, data, append([]string{"--queue"}, servers...)...)
+	options := append([]string{"--queue", "--queue-takeover", "10m"}, servers...)
+	worker := startWorker(t, data, options...)
 	eventually(t, "some are decided", func() bool { return len(status().Outcomes[campaign]) > 0 })
 	begun := time.Now()
 	check(t, worker.cmd.Process.Signal(syscall.SIGTERM))
@@ -179,7 +181,7 @@ func TestQueueStoppedUnderLoad(t *testing.T) {
 		t.Errorf("%d rows: %d are recorded, %d are told, %d wait", rows, recorded, told, s.Pending+s.InFlight)
 	}
 	t.Logf("stopped with %d of %d recorded", recorded, rows)
-	worker = startWorker(t, data, append([]string{"--queue"}, servers...)...)
+	worker = startWorker(t, data, options...)
 	assertQueueEmpty(t, data, campaign, map[string]int{"accepted": rows}, servers...)
 	if recorded := len(voterEvents(t, data, campaign, servers...)); recorded != rows {
 		t.Errorf("%d of %d are recorded", recorded, rows)

@@ -139,6 +139,10 @@ func orNone(limit int64) int64 {
 // go. The groups are named by who knows them, because a server that lists the
 // consumers of a stream leaves out those that it cannot reach. When one of them is
 // not there, or cannot be asked, nothing is removed.
+//
+// nats-server forgets at a purge what was given back and not delivered since. It
+// comes again after AckWait then, or to whoever takes over after TakeoverAfter. So
+// who ends a subscription trims before and not after it.
 func Trim(ctx context.Context, nc *nats.Conn, stream string, groups ...string) (removed uint64, err error) {
 	if len(groups) == 0 {
 		return 0, fmt.Errorf("trim stream %s: name the groups that must have acked what is removed", stream)

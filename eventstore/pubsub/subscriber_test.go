@@ -408,6 +408,33 @@ func TestCloseGivesBackWhatIsNotAcked(t *testing.T) {
 	}
 }
 
+// A worker was closed, and the next one comes after it: it gets at once what the
+// first one has given back, and not after TakeoverAfter.
+func TestWhoComesAfterASubscriberWasClosed(t *testing.T) {
+	b := newBench(t, pubsub.Keep)
+	c := pubsub.SubscriberConfig{OrderBy: pubsub.LastToken, InFlight: 1, AckWait: time.Hour, TakeoverAfter: time.Hour}
+	var ids []string
+	for i := range 1000 {
+		ids = append(ids, fmt.Sprint(i))
+	}
+	b.publish(b.publisher(), "votes.anna", ids...)
+	for i := 0; i < 1000; i += 100 {
+		s := b.subscriber(b.server.Connect(t), c)
+		messages := b.subscribe(s, "votes.>")
+		for n := range 100 {
+			m := receive(t, messages)
+			if m.UUID != ids[i+n] {
+				t.Fatalf("%s came instead of %s", m.UUID, ids[i+n])
+			}
+			m.Ack()
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.allAcked("workers")
+}
+
 // All that there is was delivered to a subscriber that is gone: another one takes
 // over after TakeoverAfter, and not after AckWait.
 func TestTakeoverOfAllThatThereIs(t *testing.T) {

@@ -133,11 +133,10 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 			if !w.config.Conn.IsConnected() {
 				cut()
 			}
+			w.trim(working) // and not later, see pubsub.Trim
 			// The router does not wait for a message that it takes while it closes:
 			// only the subscriber knows when all are acked.
-			err := errors.Join(router.Close(), <-ended, subscriber.Close())
-			w.trim(working)
-			return err
+			return errors.Join(router.Close(), <-ended, subscriber.Close())
 		}
 	}
 }
