@@ -91,8 +91,9 @@
 // five minutes, because it may be on its way, unless the campaign is closed. They count from the first time that
 // this worker has missed it: a submission that has waited for a worker is not
 // given up at once. Then the campaign's submissions go to the poison, those that
-// come later at once, until the key is there: the worker can hold only so many
-// (held, 16,000), and when it does all others wait behind them. So they do when
-// submissions of one key come faster than they are decided, for of one key only
-// one is decided at a time, or when a fault does not pass that should.
+// come later at once, until the key is there. So do those beyond maxWaiting (4,000)
+// that wait for one fault, because a worker can hold only so many (held, 16,000),
+// and when it does all others wait behind them. That is left to submissions of one
+// key that come faster than they are decided, for of one key only one is decided at
+// a time, and to a fault of the servers that does not pass.
 package queue

@@ -2,3 +2,6 @@ package queue
 
 // ReadAll is for tests that interfere with it.
 var ReadAll = readAll
+
+// MaxWaiting is how many submissions may wait for one fault.
+const MaxWaiting = maxWaiting

@@ -76,35 +76,62 @@ func (e *unopenedError) Error() string { return e.err.Error() }
 func (e *unopenedError) Unwrap() error { return e.err }
 
 // faults remembers since when something has been amiss that only a person can
-// mend. It is safe for concurrent use.
+// mend, and who waits for it. It is safe for concurrent use.
 type faults struct {
 	mu    sync.Mutex
-	since map[string]time.Time // by what is amiss; guarded by mu
+	known map[string]*fault // by what is amiss; guarded by mu
 }
 
-// maxFaults bounds what is remembered. It is only reached by submissions that
-// failed here and were decided by other workers.
-const maxFaults = 2 * held
+// fault is one thing that is amiss.
+type fault struct {
+	since   time.Time
+	waiting map[string]bool // messages, by sequence
+}
 
-// lasts is for how long a fault has lasted, 0 when it is new.
-func (f *faults) lasts(what string, now time.Time) time.Duration {
+const (
+	// maxFaults bounds what is remembered. It is only reached by submissions that
+	// failed here and were decided by other workers.
+	maxFaults = 2 * held
+	// maxWaiting is how many submissions may wait for one fault. Those beyond are
+	// not waited for, so that one campaign never takes all that the worker holds.
+	maxWaiting = held / 4
+)
+
+// wait says that a message waits because of what is amiss, and whether it has
+// done so for long enough: because the fault has lasted, or because too many wait
+// for it.
+func (f *faults) wait(what, message string, now time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if since, known := f.since[what]; known {
-		return now.Sub(since)
+	known := f.known[what]
+	if known == nil {
+		if f.known == nil || len(f.known) >= maxFaults {
+			f.known = make(map[string]*fault) // all are waited for anew
+		}
+		known = &fault{since: now, waiting: make(map[string]bool)}
+		f.known[what] = known
 	}
-	if f.since == nil || len(f.since) >= maxFaults {
-		f.since = make(map[string]time.Time) // all are waited for anew
+	switch {
+	case now.Sub(known.since) > patience:
+		return errLasts
+	case !known.waiting[message] && len(known.waiting) >= maxWaiting:
+		return errCrowd
 	}
-	f.since[what] = now
-	return 0
+	known.waiting[message] = true
+	return nil
 }
+
+// Why a submission does not wait any longer for what only a person can mend.
+var (
+	errLasts = fmt.Errorf("for %v and longer", patience)
+	errCrowd = fmt.Errorf("and %d submissions wait for it already", maxWaiting)
+)
 
 // over says that nothing is amiss there any more.
 func (f *faults) over(what string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.since, what)
+	delete(f.known, what)
 }
 
 // faultOf is what is amiss: a campaign, or else the message alone.
@@ -120,12 +147,12 @@ func campaignFault(campaign string) string { return "campaign " + campaign }
 
 func messageFault(m *message.Message) string { return m.Metadata[pubsub.MetadataSequence] }
 
-// overdueError is a fault that was waited for long enough. Its text stands in the
+// overdueError is a fault that is waited for no longer. Its text stands in the
 // poison beside the voter's id, so that it must not hold the pseudonym.
-type overdueError struct{ err error }
+type overdueError struct{ why, err error }
 
 func (e *overdueError) Error() string {
-	return fmt.Sprintf("for %v and longer: %s", patience, hidePseudonyms(e.err))
+	return fmt.Sprintf("%v: %s", e.why, hidePseudonyms(e.err))
 }
 
 func (e *overdueError) Unwrap() error { return e.err }
@@ -145,8 +172,10 @@ func (w *Worker) judge(next message.HandlerFunc) message.HandlerFunc {
 		case errors.As(err, &panicked):
 			w.config.Logger.Error("a submission ended in a panic", "panic", hidePseudonyms(fmt.Errorf("%v", panicked.V)), "stack", panicked.Stacktrace)
 			err = errPanic
-		case err != nil && !hopeless(err) && !passes(err) && w.amiss.lasts(faultOf(m, err), w.config.Now()) > patience:
-			err = &overdueError{err}
+		case err != nil && !hopeless(err) && !passes(err):
+			if why := w.amiss.wait(faultOf(m, err), messageFault(m), w.config.Now()); why != nil {
+				err = &overdueError{why, err}
+			}
 		}
 		if err == nil || poisoned(err) {
 			w.amiss.over(messageFault(m))

@@ -266,6 +266,33 @@ func TestMissingKey(t *testing.T) {
 	}
 }
 
+// So many wait for a key and no more: the worker has to have room for others.
+func TestMissingKeyOfACrowd(t *testing.T) {
+	w := newWorld(t)
+	w.missing = []string{"cita"}
+	w.open("cita")
+	const beyond = 3
+	items := make([]queue.Item, queue.MaxWaiting+beyond)
+	for i := range items {
+		items[i] = vote(fmt.Sprintf("balsotājs %d", i), "ilze-berzina", fmt.Sprint(i))
+	}
+	check(t, queue.Submit(t.Context(), w.nc, "cita", items, func(int) {}))
+	w.start()
+	for _, q := range w.poisoned(beyond) {
+		if !strings.Contains(q.Reason, "submissions wait for it already") || !strings.Contains(q.Reason, "pseudonym key is missing") {
+			t.Errorf("the reason is %q", q.Reason)
+		}
+	}
+	if outcomes, _ := w.decided(vote("kāds", "zane-cirule", "1")); outcomes["vote 1"].Status != queue.Accepted {
+		t.Errorf("another campaign's: %+v", outcomes)
+	}
+	storetest.Eventually(t, fmt.Sprintf("%d wait", queue.MaxWaiting), func() bool {
+		b, err := queue.ReadBacklog(t.Context(), w.nc)
+		check(t, err)
+		return b.Pending+uint64(b.InFlight) == queue.MaxWaiting
+	})
+}
+
 // lateClock is ahead of the time by as much as it is told.
 type lateClock struct{ ahead atomic.Int64 }
 
