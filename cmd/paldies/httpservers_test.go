@@ -126,35 +126,22 @@ func TestKilledLeaders(t *testing.T) {
 	t.Parallel() // It waits most of the time.
 	seed, data, campaign := randomSeed(t), t.TempDir(), "valmiera"
 	random := rand.New(rand.NewPCG(seed, 1))
-	ports := freePorts(t, 6)
-	var configs []serverConfig
-	var members []*daemon
-	for i, name := range []string{"mezgls-1", "mezgls-2", "mezgls-3"} {
-		configs = append(configs, serverConfig{Name: name, Dir: t.TempDir(), Port: ports[i], ClusterPort: ports[3+i], Peers: ports[3:]})
-		members = append(members, configs[i].start(t))
-	}
-	servers := []string{"--nats-url", natsURL(configs...)}
-	eventually(t, "the cluster is there", func() bool {
-		_, _, code := try(t, t.TempDir(), append([]string{"channel", "list"}, servers...)...)
-		return code == 0
-	})
+	three := startCluster(t)
+	servers := three.flags
 	openForVotes(t, data, campaign, specialistsFile(t), servers...)
 	token := addToken(t, data, "web", servers...)
 	two := []*daemon{startWorker(t, data, servers...), startWorker(t, data, servers...)}
 	c := startCrowd(t, workersAt(two...), campaign, token, seed)
-	js, err := jetstream.New(storetest.Connect(t, natsURL(configs...)))
-	check(t, err)
 	for range leaderKills {
 		c.goesOn(betweenKills)
 		// The moment is what is tested here, not what is waited for.
 		time.Sleep(time.Duration(random.Int64N(int64(killMomentMax))))
-		name := leaderOfStream(t, js, campaign)
-		leader := slices.IndexFunc(configs, func(c serverConfig) bool { return c.Name == name })
-		members[leader].kill()
+		leader := three.leaderOf(domain.StreamName(campaign))
+		three.members[leader].kill()
 		begun := time.Now()
 		c.goesOn(crowdClients)
-		t.Logf("%s was killed; votes went on within %v", name, time.Since(begun))
-		members[leader] = configs[leader].start(t)
+		t.Logf("%s was killed; votes went on within %v", three.configs[leader].Name, time.Since(begun))
+		three.members[leader] = three.configs[leader].start(t)
 		comeBack(t, two...)
 	}
 	c.assertRecorded(data, 0, servers...)
@@ -163,23 +150,50 @@ func TestKilledLeaders(t *testing.T) {
 	}
 }
 
-// leaderOfStream waits until the campaign's stream has a leader and two members
-// beside it that are not behind, and returns the leader's name.
-func leaderOfStream(t *testing.T, js jetstream.JetStream, campaign string) (name string) {
+// cluster is three servers.
+type cluster struct {
+	t       *testing.T
+	configs []serverConfig
+	members []*daemon
+	flags   []string // of commands that use it
+}
+
+// startCluster starts one and waits until it is there.
+func startCluster(t *testing.T) *cluster {
 	t.Helper()
-	eventually(t, "the stream has three members", func() bool {
-		ctx, stop := context.WithTimeout(t.Context(), 2*time.Second)
+	c := &cluster{t: t}
+	ports := freePorts(t, 6)
+	for i, name := range []string{"mezgls-1", "mezgls-2", "mezgls-3"} {
+		c.configs = append(c.configs, serverConfig{Name: name, Dir: t.TempDir(), Port: ports[i], ClusterPort: ports[3+i], Peers: ports[3:]})
+		c.members = append(c.members, c.configs[i].start(t))
+	}
+	c.flags = []string{"--nats-url", natsURL(c.configs...)}
+	eventually(t, "the cluster is there", func() bool {
+		_, _, code := try(t, t.TempDir(), append([]string{"channel", "list"}, c.flags...)...)
+		return code == 0
+	})
+	return c
+}
+
+// leaderOf waits until a stream has a leader and two members beside it that are
+// not behind, and returns the leader's place.
+func (c *cluster) leaderOf(stream string) (leader int) {
+	c.t.Helper()
+	js, err := jetstream.New(storetest.Connect(c.t, natsURL(c.configs...)))
+	check(c.t, err)
+	eventually(c.t, stream+" has three members", func() bool {
+		ctx, stop := context.WithTimeout(c.t.Context(), 2*time.Second)
 		defer stop()
-		stream, err := js.Stream(ctx, domain.StreamName(campaign))
+		s, err := js.Stream(ctx, stream)
 		if err != nil {
 			return false
 		}
-		cluster := stream.CachedInfo().Cluster
-		if cluster == nil || cluster.Leader == "" || len(cluster.Replicas) != 2 {
+		group := s.CachedInfo().Cluster
+		if group == nil || group.Leader == "" || len(group.Replicas) != 2 {
 			return false
 		}
-		name = cluster.Leader
-		return !slices.ContainsFunc(cluster.Replicas, func(p *jetstream.PeerInfo) bool { return p.Offline || !p.Current })
+		leader = slices.IndexFunc(c.configs, func(s serverConfig) bool { return s.Name == group.Leader })
+		return !slices.ContainsFunc(group.Replicas, func(p *jetstream.PeerInfo) bool { return p.Offline || !p.Current })
 	})
-	return name
+	return leader
 }

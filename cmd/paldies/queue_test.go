@@ -12,6 +12,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sakipaldies.lv/ledger/cmd/internal/queue"
+	"sakipaldies.lv/ledger/domain"
 )
 
 const (
@@ -58,65 +61,64 @@ func queueRows(from, to int) [][]string {
 	return rows
 }
 
-// TestKilledQueueWorkers kills workers at random moments while submissions come
-// in, and the server too. Every submission has one outcome, the right one for its
-// place among its voter's, and the ledger has what was accepted once.
-func TestKilledQueueWorkers(t *testing.T) {
-	t.Parallel() // It waits for most of its time.
-	seed, data, campaign := randomSeed(t), t.TempDir(), "valka"
-	random := rand.New(rand.NewPCG(seed, 3))
-	config := serverConfig{Name: "mezgls", Dir: t.TempDir(), Port: freePorts(t, 1)[0]}
-	server := config.start(t)
-	servers := []string{"--nats-url", natsURL(config)}
-	openForVotes(t, data, campaign, specialistsFile(t), servers...)
-	launchWorker := func() *daemon {
-		d, err := launch(t.Context(), data, append([]string{"intake", "--http", "127.0.0.1:0", "--queue", "--queue-takeover", "1s", "--log-level", "error"}, servers...)...)
-		check(t, err)
-		t.Cleanup(d.kill)
-		return d
+// queueLoad are submissions that come in while something breaks.
+type queueLoad struct {
+	t          *testing.T
+	data       string
+	campaign   string
+	servers    []string // flags
+	files      []string
+	submitting sync.WaitGroup
+}
+
+// startQueueLoad leaves them in the queue, part by part, each until it is in.
+func startQueueLoad(t *testing.T, data, campaign string, servers []string) *queueLoad {
+	t.Helper()
+	l := &queueLoad{t: t, data: data, campaign: campaign, servers: servers, files: make([]string, queueParts)}
+	for i := range l.files {
+		l.files[i] = filepath.Join(t.TempDir(), "part.csv")
+		writeCSV(t, l.files[i], queueRows(i*queueVoters/queueParts, (i+1)*queueVoters/queueParts))
 	}
-	var all []*daemon
-	for range queueWorkers {
-		all = append(all, launchWorker())
-	}
-	files := make([]string, queueParts)
-	for i := range files {
-		files[i] = filepath.Join(t.TempDir(), "part.csv")
-		writeCSV(t, files[i], queueRows(i*queueVoters/queueParts, (i+1)*queueVoters/queueParts))
-	}
-	submit := func(file string, more ...string) []string {
-		return slices.Concat([]string{"vote", "submit", "--campaign", campaign, "--file", file}, more, servers)
-	}
-	var submitting sync.WaitGroup
-	submitting.Go(func() {
-		for _, file := range files {
+	l.submitting.Go(func() {
+		for _, file := range l.files {
 			eventually(t, "a part is submitted", func() bool {
-				_, _, code := try(t, data, submit(file)...)
+				_, _, code := try(t, data, l.submit(file)...)
 				return code == 0
 			})
 		}
 	})
-	for i := range queueKills {
-		// The moment is what is tested here, not what is waited for.
-		time.Sleep(time.Duration(random.Int64N(int64(600 * time.Millisecond))))
-		if i%20 == 10 {
-			server.kill()
-			server = config.start(t)
-		}
-		victim := random.IntN(queueWorkers)
-		all[victim].kill()
-		all[victim] = launchWorker()
-	}
-	submitting.Wait()
-	for _, file := range files { // All of it again: nothing is doubled.
-		got := parseJSON[submitResult](t, paldies(t, data, submit(file, "--wait", "-o", "json")...))
+	return l
+}
+
+func (l *queueLoad) submit(file string, more ...string) []string {
+	return slices.Concat([]string{"vote", "submit", "--campaign", l.campaign, "--file", file}, more, l.servers)
+}
+
+// worker starts one that soon takes another one for dead.
+func (l *queueLoad) worker() *daemon {
+	l.t.Helper()
+	d, err := launch(l.t.Context(), l.data, append([]string{"intake", "--http", "127.0.0.1:0", "--queue", "--queue-takeover", "1s", "--log-level", "error"}, l.servers...)...)
+	check(l.t, err)
+	l.t.Cleanup(d.kill)
+	return d
+}
+
+// assertDecided waits until all of it is decided: every submission has one
+// outcome, the right one for its place among its voter's, and the ledger has what
+// was accepted once.
+func (l *queueLoad) assertDecided() {
+	t := l.t
+	t.Helper()
+	l.submitting.Wait()
+	for _, file := range l.files { // All of it again: nothing is doubled.
+		got := parseJSON[submitResult](t, paldies(t, l.data, l.submit(file, "--wait", "-o", "json")...))
 		n := queueVoters / queueParts
 		if got.Submitted != 4*n || got.Outcomes["accepted"] != 3*n || got.Outcomes["already_voted"] != n || len(got.Outcomes) != 2 || got.Poisoned+got.Repeated > 0 {
 			t.Errorf("%s: %+v", file, got)
 		}
 	}
-	assertQueueEmpty(t, data, campaign, map[string]int{"accepted": 3 * queueVoters, "already_voted": queueVoters}, servers...)
-	events := voterEvents(t, data, campaign, servers...)
+	assertQueueEmpty(t, l.data, l.campaign, map[string]int{"accepted": 3 * queueVoters, "already_voted": queueVoters}, l.servers...)
+	events := voterEvents(t, l.data, l.campaign, l.servers...)
 	byVoter := make(map[string]string)
 	for _, sequence := range slices.Sorted(maps.Keys(events)) {
 		e := events[sequence]
@@ -130,8 +132,79 @@ func TestKilledQueueWorkers(t *testing.T) {
 	if len(byVoter) != queueVoters {
 		t.Errorf("%d voters are in the ledger, %d have submitted", len(byVoter), queueVoters)
 	}
-	paldies(t, data, append([]string{"audit", "verify", "--campaign", campaign}, servers...)...)
+	paldies(t, l.data, append([]string{"audit", "verify", "--campaign", l.campaign}, l.servers...)...)
+}
+
+// TestKilledQueueWorkers kills workers at random moments while submissions come
+// in, and the server too.
+func TestKilledQueueWorkers(t *testing.T) {
+	t.Parallel() // It waits for most of its time.
+	seed, data, campaign := randomSeed(t), t.TempDir(), "valka"
+	random := rand.New(rand.NewPCG(seed, 3))
+	config := serverConfig{Name: "mezgls", Dir: t.TempDir(), Port: freePorts(t, 1)[0]}
+	server := config.start(t)
+	servers := []string{"--nats-url", natsURL(config)}
+	openForVotes(t, data, campaign, specialistsFile(t), servers...)
+	load := startQueueLoad(t, data, campaign, servers)
+	var all []*daemon
+	for range queueWorkers {
+		all = append(all, load.worker())
+	}
+	for i := range queueKills {
+		// The moment is what is tested here, not what is waited for.
+		time.Sleep(time.Duration(random.Int64N(int64(600 * time.Millisecond))))
+		if i%20 == 10 {
+			server.kill()
+			server = config.start(t)
+		}
+		victim := random.IntN(queueWorkers)
+		all[victim].kill()
+		all[victim] = load.worker()
+	}
+	load.assertDecided()
 	for _, d := range all {
+		d.stop(t)
+	}
+}
+
+// TestKilledLeadersOfQueue kills, of a cluster of three servers, the one that leads
+// the queue, the outcomes or the ledger, while submissions come in.
+func TestKilledLeadersOfQueue(t *testing.T) {
+	t.Parallel() // It waits for most of its time.
+	seed, data, campaign := randomSeed(t), t.TempDir(), "smiltene"
+	random := rand.New(rand.NewPCG(seed, 4))
+	three := startCluster(t)
+	openForVotes(t, data, campaign, specialistsFile(t), three.flags...)
+	load := startQueueLoad(t, data, campaign, three.flags)
+	two := []*daemon{load.worker(), load.worker()}
+	for _, stream := range []string{queue.SubmissionsStream, domain.StreamName(campaign), queue.OutcomesStream(campaign)} {
+		leader := three.leaderOf(stream)
+		// The moment is what is tested here, not what is waited for.
+		time.Sleep(time.Duration(random.Int64N(int64(killMomentMax))))
+		t.Logf("%s is killed, which leads %s", three.configs[leader].Name, stream)
+		three.members[leader].kill()
+		outcomes := func() (n int) {
+			out, _, code := try(t, data, append([]string{"queue", "status", "-o", "json"}, three.flags...)...)
+			if code != 0 {
+				return -1
+			}
+			for _, count := range parseJSON[queueState](t, out).Outcomes[campaign] {
+				n += count
+			}
+			return n
+		}
+		before := -1
+		eventually(t, "submissions are decided without it", func() bool {
+			n := outcomes()
+			if before < 0 {
+				before = n
+			}
+			return before >= 0 && (n > before || n == 4*queueVoters)
+		})
+		three.members[leader] = three.configs[leader].start(t)
+	}
+	load.assertDecided()
+	for _, d := range two {
 		d.stop(t)
 	}
 }

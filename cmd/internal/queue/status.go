@@ -72,9 +72,6 @@ func readBacklog(ctx context.Context, nc *nats.Conn) (b Backlog, err error) {
 		b.Pending, b.InFlight, b.taken = info.NumPending, info.NumAckPending, true
 		next = max(next, info.AckFloor.Stream+1)
 	}
-	if b.Pending == 0 && b.InFlight == 0 {
-		return b, nil
-	}
 	oldest, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(submissionsPrefix+">"))
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound): // it was decided this very moment
@@ -82,6 +79,9 @@ func readBacklog(ctx context.Context, nc *nats.Conn) (b Backlog, err error) {
 		return b, unavailable(err)
 	default:
 		b.Oldest = oldest.Time
+		if b.InFlight == 0 { // The server counts a message for its consumers a moment after it has stored it.
+			b.Pending = max(b.Pending, 1)
+		}
 	}
 	return b, nil
 }
@@ -148,7 +148,9 @@ func isBetween(ctx context.Context, stream jetstream.Stream, after, last uint64)
 	return m.Sequence <= last, nil
 }
 
-// readAll reads what is in a stream now.
+// readAll reads what is in a stream now. When the server is silent, it goes on with
+// another consumer: the one before may be gone with the server that had it, which
+// the client library would not notice while it is asked again and again.
 func readAll(ctx context.Context, nc *nats.Conn, name string, read func(jetstream.Msg) error) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -159,39 +161,51 @@ func readAll(ctx context.Context, nc *nats.Conn, name string, read func(jetstrea
 		return err
 	}
 	last := stream.CachedInfo().State.LastSeq
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
+	for at := uint64(0); ; { // the sequence that was read last
+		if at, err = readOn(ctx, stream, at, last, read); err != nil || at >= last {
+			return err
+		}
+		if more, err := isBetween(ctx, stream, at, last); err != nil || !more {
+			return err
+		}
+	}
+}
+
+// readOn reads up to the message last, or until the server is silent, and returns
+// which message was the last one.
+func readOn(ctx context.Context, stream jetstream.Stream, after, last uint64, read func(jetstream.Msg) error) (at uint64, err error) {
+	at = after
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1})
 	if err != nil {
-		return unavailable(err)
+		return at, unavailable(err)
 	}
 	messages, err := consumer.Messages()
 	if err != nil {
-		return unavailable(err)
+		return at, unavailable(err)
 	}
 	defer messages.Stop()
 	unbind := context.AfterFunc(ctx, messages.Stop)
 	defer unbind()
-	for at := uint64(0); ; { // the sequence that was read last
+	for at < last {
 		m, err := messages.Next(jetstream.NextMaxWait(readAllPause))
 		switch {
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return at, ctx.Err()
 		case errors.Is(err, nats.ErrTimeout):
-			if more, err := isBetween(ctx, stream, at, last); err != nil || !more {
-				return err
-			}
-			continue
+			return at, nil
 		case err != nil:
-			return unavailable(err)
+			return at, unavailable(err)
 		}
 		meta, err := m.Metadata()
 		if err != nil {
-			return err
+			return at, err
 		}
 		if err := read(m); err != nil {
-			return err
+			return at, err
 		}
-		if at = meta.Sequence.Stream; at >= last || meta.NumPending == 0 {
-			return nil
+		if at = meta.Sequence.Stream; meta.NumPending == 0 {
+			return last, nil
 		}
 	}
+	return at, nil
 }
