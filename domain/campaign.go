@@ -68,7 +68,54 @@ type Campaign struct {
 	ClosedAt      uint64 // sequence of campaign.closed, 0 while there is none: the fence
 	Control       uint64 // sequence of the last event on the control subject
 
+	Decisions      []Decided   // on ties, in their order
+	Certifications []Certified // in their order; the last one is in force
+	Published      []Published // in their order
+
 	channelSince []uint64 // of each channel: sequence of the event that added it
+}
+
+// Decided is a decision on a tie, and the sequence of its event.
+type Decided struct {
+	Event uint64
+	ResultsDecided
+}
+
+// Certified is a certification, and the sequence of its event.
+type Certified struct {
+	Event uint64
+	ResultsCertified
+}
+
+// Published says which certification was published, and by which event.
+type Published struct {
+	Event uint64
+	ResultsPublished
+}
+
+// Certification is the newest certification, and false while there is none.
+func (c *Campaign) Certification() (Certified, bool) { return last(c.Certifications) }
+
+// Publication is the newest publication, and false while there is none. A
+// certification that corrects a published one may be waiting for its own.
+func (c *Campaign) Publication() (Published, bool) { return last(c.Published) }
+
+// decision is the newest decision about an award.
+func (c *Campaign) decision(a Award) (Decided, bool) {
+	for _, d := range slices.Backward(c.Decisions) {
+		if d.Award == a {
+			return d, true
+		}
+	}
+	return Decided{}, false
+}
+
+func last[T any](list []T) (T, bool) {
+	if n := len(list); n > 0 {
+		return list[n-1], true
+	}
+	var none T
+	return none, false
 }
 
 // Channel finds a channel by its name.
@@ -126,6 +173,11 @@ func (c *Campaign) apply(sequence uint64, e Event) error {
 			return c.errorf("closed at sequence %d though it was %s", sequence, c.Status)
 		}
 		c.Status, c.ClosedAt = StatusClosed, sequence
+	case ResultsDecided:
+		if c.Status == StatusOpen || c.Status == StatusArchived {
+			return c.errorf("a tie was decided at sequence %d though it was %s", sequence, c.Status)
+		}
+		c.Decisions = append(slices.Clip(c.Decisions), Decided{sequence, d})
 	case ResultsCertified:
 		if c.Status == StatusOpen || c.Status == StatusArchived {
 			return c.errorf("certified at sequence %d though it was %s", sequence, c.Status)
@@ -133,11 +185,13 @@ func (c *Campaign) apply(sequence uint64, e Event) error {
 		if c.Status == StatusClosed { // a correction leaves a later status as it is
 			c.Status = StatusCertified
 		}
+		c.Certifications = append(slices.Clip(c.Certifications), Certified{sequence, d})
 	case ResultsPublished:
-		if c.Status != StatusCertified {
+		if c.Status != StatusCertified && !c.corrected() {
 			return c.errorf("published at sequence %d though it was %s", sequence, c.Status)
 		}
 		c.Status = StatusPublished
+		c.Published = append(slices.Clip(c.Published), Published{sequence, d})
 	case CampaignArchived:
 		if c.Status != StatusPublished {
 			return c.errorf("archived at sequence %d though it was %s", sequence, c.Status)
@@ -147,6 +201,65 @@ func (c *Campaign) apply(sequence uint64, e Event) error {
 		return c.errorf("%s is not an event of a campaign", e.Data.kind())
 	}
 	c.Control = sequence
+	return nil
+}
+
+// corrected says that the results were certified anew since they were published.
+func (c *Campaign) corrected() bool {
+	published, _ := c.Publication()
+	certified, _ := c.Certification()
+	return c.Status == StatusPublished && certified.Event > published.Event
+}
+
+// CheckCertification says why results cannot be certified so. A certification
+// after the first names the one that it corrects, and why.
+func (c *Campaign) CheckCertification(d ResultsCertified) error {
+	if err := d.validate(); err != nil {
+		return c.errorf("%w", err)
+	}
+	newest, again := c.Certification()
+	switch {
+	case c.Status == StatusOpen:
+		return c.errorf("it is open; close it before its results are certified")
+	case c.Status == StatusArchived:
+		return c.errorf("it is archived; nothing can be corrected any more")
+	case d.Sequence < c.ClosedAt:
+		return c.errorf("results as of event %d are not those of the close, event %d", d.Sequence, c.ClosedAt)
+	case !again && d.Supersedes != 0:
+		return c.errorf("nothing is certified that could be superseded")
+	case again && d.Supersedes != newest.Event:
+		return c.errorf("its results are certified by event %d; a correction must supersede that one", newest.Event)
+	case again && d.Reason == "":
+		return c.errorf("a correction needs a reason")
+	}
+	return nil
+}
+
+// CheckPublication says why a certification cannot be published.
+func (c *Campaign) CheckPublication(certified uint64) error {
+	newest, ok := c.Certification()
+	switch {
+	case !ok:
+		return c.errorf("it is %s; certify its results before they are published", c.Status)
+	case c.Status == StatusArchived:
+		return c.errorf("it is archived")
+	case certified != newest.Event:
+		return c.errorf("event %d is not the newest certification, that is event %d", certified, newest.Event)
+	case c.Status == StatusPublished && !c.corrected():
+		return c.errorf("the certification, event %d, is published", newest.Event)
+	}
+	return nil
+}
+
+// CheckArchiving says why a campaign cannot be archived.
+func (c *Campaign) CheckArchiving() error {
+	switch {
+	case c.Status != StatusPublished:
+		return c.errorf("it is %s; only a campaign whose results are published can be archived", c.Status)
+	case c.corrected():
+		newest, _ := c.Certification()
+		return c.errorf("its results were corrected by event %d, which is not published", newest.Event)
+	}
 	return nil
 }
 

@@ -78,6 +78,7 @@ func TestAmend(t *testing.T) {
 var steps = []domain.Payload{
 	opened(), domain.CampaignAmended{}, domain.CampaignClosed{},
 	domain.ResultsCertified{Sequence: 1, TallyDigest: "00"}, domain.ResultsPublished{Certified: 1}, domain.CampaignArchived{},
+	goodDecision(),
 }
 
 func TestLifeOfACampaign(t *testing.T) {
@@ -87,17 +88,18 @@ func TestLifeOfACampaign(t *testing.T) {
 	for _, c := range []struct {
 		status domain.Status
 		way    []int            // the steps that lead there
-		next   [6]domain.Status // the status after each of steps
+		next   [7]domain.Status // the status after each of steps
 	}{
-		{none, nil, [6]domain.Status{open, no, no, no, no, no}},
-		{open, []int{0}, [6]domain.Status{no, open, closed, no, no, no}},
-		{closed, []int{0, 2}, [6]domain.Status{no, no, no, certified, no, no}},
-		{certified, []int{0, 2, 3}, [6]domain.Status{no, no, no, certified, published, no}},
-		{published, []int{0, 2, 3, 4}, [6]domain.Status{no, no, no, published, no, archived}},
-		{archived, []int{0, 2, 3, 4, 5}, [6]domain.Status{no, no, no, no, no, no}},
+		{none, nil, [7]domain.Status{open, no, no, no, no, no, no}},
+		{open, []int{0}, [7]domain.Status{no, open, closed, no, no, no, no}},
+		{closed, []int{0, 2}, [7]domain.Status{no, no, no, certified, no, no, closed}},
+		{certified, []int{0, 2, 3}, [7]domain.Status{no, no, no, certified, published, no, certified}},
+		{published, []int{0, 2, 6, 3, 6, 4, 6}, [7]domain.Status{no, no, no, published, no, archived, published}},
+		{published, []int{0, 2, 3, 4, 3}, [7]domain.Status{no, no, no, published, published, archived, published}},
+		{archived, []int{0, 2, 3, 4, 5}, [7]domain.Status{no, no, no, no, no, no, no}},
 	} {
 		for i, want := range c.next {
-			t.Run(fmt.Sprintf("%s then %T", c.status, steps[i]), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s by %v then %T", c.status, c.way, steps[i]), func(t *testing.T) {
 				var r domain.Register
 				sequence := uint64(0)
 				for _, step := range c.way {
@@ -135,4 +137,58 @@ func TestFence(t *testing.T) {
 	if c.ClosedAt != fence || c.Void(fence-1) || c.Void(fence) || !c.Void(fence+1) {
 		t.Errorf("closed at %d, the fence is at %d", fence, c.ClosedAt)
 	}
+}
+
+// TestLastSteps: what an organiser is told who takes a step too early, twice or
+// in the wrong order.
+func TestLastSteps(t *testing.T) {
+	s := newStory(t)
+	c := s.register.Campaign()
+	certified := func(sequence, supersedes uint64, reason string) domain.ResultsCertified {
+		return domain.ResultsCertified{Sequence: sequence, TallyDigest: s.tally.Digest(), Supersedes: supersedes, Reason: reason}
+	}
+	wantErr(t, c.CheckCertification(certified(s.tally.Position(), 0, "")), "it is open; close it")
+	wantErr(t, c.CheckPublication(1), "it is open; certify its results")
+	wantErr(t, c.CheckArchiving(), "it is open; only a campaign whose results are published")
+	closed := s.close()
+	wantErr(t, c.CheckCertification(certified(closed-1, 0, "")), fmt.Sprintf("results as of event %d are not those of the close, event %d", closed-1, closed))
+	wantErr(t, c.CheckCertification(certified(closed, closed, "Labojums.")), "nothing is certified that could be superseded")
+	wantErr(t, c.CheckCertification(domain.ResultsCertified{Sequence: closed}), "tally_digest")
+	first := certified(closed, 0, "")
+	if err := c.CheckCertification(first); err != nil {
+		t.Error(err)
+	}
+	one := s.admin(first)
+	wantErr(t, c.CheckArchiving(), "it is certified; only")
+	wantErr(t, c.CheckPublication(closed), fmt.Sprintf("event %d is not the newest certification, that is event %d", closed, one))
+	wantErr(t, c.CheckCertification(certified(one, 0, "")), fmt.Sprintf("its results are certified by event %d; a correction must supersede that one", one))
+	wantErr(t, c.CheckCertification(certified(one, one, "")), "a correction needs a reason")
+	if err := c.CheckPublication(one); err != nil {
+		t.Error(err)
+	}
+	s.admin(domain.ResultsPublished{Certified: one})
+	wantErr(t, c.CheckPublication(one), fmt.Sprintf("the certification, event %d, is published", one))
+	correction := certified(s.tally.Position(), one, "Labojums.")
+	if err := c.CheckCertification(correction); err != nil {
+		t.Error(err)
+	}
+	two := s.admin(correction)
+	wantErr(t, c.CheckArchiving(), fmt.Sprintf("its results were corrected by event %d, which is not published", two))
+	wantErr(t, c.CheckPublication(one), fmt.Sprintf("event %d is not the newest certification", one))
+	if err := c.CheckPublication(two); err != nil {
+		t.Error(err)
+	}
+	published := s.admin(domain.ResultsPublished{Certified: two})
+	if got, ok := c.Publication(); !ok || got.Event != published || got.Certified != two {
+		t.Errorf("the publication is %+v, %v", got, ok)
+	}
+	if got, ok := c.Certification(); !ok || got.Event != two || got.Supersedes != one {
+		t.Errorf("the certification is %+v, %v", got, ok)
+	}
+	if err := c.CheckArchiving(); err != nil {
+		t.Error(err)
+	}
+	s.admin(domain.CampaignArchived{})
+	wantErr(t, c.CheckCertification(certified(two, two, "Labojums.")), "it is archived; nothing can be corrected")
+	wantErr(t, c.CheckPublication(two), "it is archived")
 }

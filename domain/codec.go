@@ -215,6 +215,7 @@ var payloads = map[string]func(jsontext.Value) (Payload, error){
 	VoteCast{}.kind():             decode[VoteCast],
 	VoteRetracted{}.kind():        decode[VoteRetracted],
 	VoteAnnulled{}.kind():         decode[VoteAnnulled],
+	ResultsDecided{}.kind():       decode[ResultsDecided],
 	ResultsCertified{}.kind():     decode[ResultsCertified],
 	ResultsPublished{}.kind():     decode[ResultsPublished],
 }

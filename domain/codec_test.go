@@ -51,10 +51,14 @@ func samples() []domain.Event {
 		domain.SpecialistMerged{Specialist: skele, Into: berzina, Decision: "Reģistrēta divreiz."},
 		domain.CampaignClosed{Reason: "Kampaņa noslēgusies."},
 		domain.CampaignClosed{},
-		domain.ResultsCertified{Sequence: 16, AwardRule: `{"speciālisti":3}`, TallyDigest: "sha256:00", LogSize: 16, LogRoot: "AAAA", Supersedes: 15, Reason: "Labojums."},
+		domain.ResultsCertified{Sequence: 16, AwardRule: &domain.AwardRule{Specialists: 3, Institutions: 1, InstitutionsBy: domain.ByBranch, Letters: 10, MinimumVotes: 5, WithoutIdentity: true},
+			TallyDigest: "sha256:00", LogSize: 16, LogRoot: "AAAA", Supersedes: 15, Reason: "Labojums."},
 		domain.ResultsCertified{Sequence: 16, TallyDigest: "sha256:00"},
 		domain.ResultsPublished{Certified: 17},
 		domain.CampaignArchived{},
+		domain.ResultsDecided{Award: domain.InstitutionAward, Winners: []domain.Candidate{{Institution: "Valsts ieņēmumu dienests", Branch: "Cēsis"}},
+			Others: []domain.Candidate{{Institution: "Nodarbinātības valsts aģentūra"}}, Decision: "VK lēmums Nr. 14/2018", Reason: "Žūrijas balsojums."},
+		domain.ResultsDecided{Award: domain.Letter, Winners: []domain.Candidate{{Specialist: berzina}}, Decision: "VK lēmums Nr. 15/2018", Reason: "Godā abas."},
 	}
 	var events []domain.Event
 	for i, p := range payloads {
@@ -254,19 +258,23 @@ func TestUnknownType(t *testing.T) {
 }
 
 func TestEventBytesMax(t *testing.T) {
-	e := samples()[17]
-	d := e.Data.(domain.ResultsCertified)
-	d.AwardRule = "" // every quotation mark takes two bytes
+	e := samples()[21]
+	d := e.Data.(domain.ResultsDecided)
+	d.Winners = nil
+	for i := range 8 { // every quotation mark takes two bytes
+		d.Winners = append(d.Winners, domain.Candidate{Institution: fmt.Sprint(i) + strings.Repeat(`"`, domain.MaxTextBytes-1)})
+	}
+	d.Reason = "?"
+	last := &d.Winners[7].Institution
+	*last = (*last)[:1]
 	e.Data = d
-	rest := len(encode(t, e)) + len(`"award_rule":"",`)
-	d.AwardRule = strings.Repeat(`"`, (domain.MaxEventBytes-rest)/2)
-	e.Data = d
+	rest := len(encode(t, e))
+	*last += strings.Repeat(`"`, (domain.MaxEventBytes-rest)/2)
 	if n := len(encode(t, e)); n < domain.MaxEventBytes-1 {
 		t.Fatalf("the event has %d bytes", n)
 	}
 	roundTrip(t, newCodec(t), e)
-	d.AwardRule += `"`
-	e.Data = d
+	*last += `"`
 	if data, err := domain.Encode(e); err == nil {
 		t.Errorf("an event of %d bytes is written", len(data))
 	}
@@ -416,6 +424,8 @@ func TestRoundTrip(t *testing.T) {
 			domain.VoteAnnulled{Voter: v, Specialist: specialist, Vote: ref, Decision: "Nr. 2", Reason: reason, Active: active, AfterClose: rapid.Bool().Draw(t, "after")},
 			domain.CampaignAmended{Title: reason, OpensAt: ref.CastAt, Reason: reason},
 			domain.CampaignClosed{Reason: reason},
+			domain.ResultsDecided{Award: domain.Letter, Winners: []domain.Candidate{{Specialist: specialist}}, Others: []domain.Candidate{{Specialist: other(specialist)}}, Decision: "Nr. 3", Reason: reason + "."},
+			domain.ResultsCertified{Sequence: ref.Sequence, TallyDigest: "sha256:00", AwardRule: &domain.AwardRule{Specialists: active % domain.MaxPlaces, LettersFrom: 1}},
 		}).Draw(t, "data")
 		e := domain.Event{ID: domain.AnnulmentEventID(specialist, ref.Sequence), Campaign: "lsk", Time: moments().Draw(t, "time"), Data: data}
 		roundTrip(t, codec, e)

@@ -122,17 +122,28 @@ type VoteAnnulled struct {
 	AfterClose bool      `json:"after_close,omitzero"`
 }
 
+// ResultsDecided says who of those who tie at the boundary of an award gets it.
+// It is about exactly these: if others tie later, it chooses nobody.
+type ResultsDecided struct {
+	Award    Award       `json:"award"`
+	Winners  []Candidate `json:"winners"`
+	Others   []Candidate `json:"others,omitempty"` // who tie and do not get it
+	Decision string      `json:"decision"`
+	Reason   string      `json:"reason"`
+}
+
 // ResultsCertified binds results to a place in the ledger. LogSize and LogRoot
 // name the Merkle tree at that place where there is one. A correction names
-// the sequence of the certification that it supersedes.
+// the sequence of the certification that it supersedes. With the award rule,
+// where there is one, anybody can say who is honoured: see Tally.Awards.
 type ResultsCertified struct {
-	Sequence    uint64 `json:"sequence"` // the results are those of events 1 to Sequence
-	AwardRule   string `json:"award_rule,omitzero"`
-	TallyDigest string `json:"tally_digest"`
-	LogSize     uint64 `json:"log_size,omitzero"`
-	LogRoot     string `json:"log_root,omitzero"`
-	Supersedes  uint64 `json:"supersedes,omitzero"`
-	Reason      string `json:"reason,omitzero"`
+	Sequence    uint64     `json:"sequence"` // the results are those of events 1 to Sequence
+	AwardRule   *AwardRule `json:"award_rule,omitzero"`
+	TallyDigest string     `json:"tally_digest"`
+	LogSize     uint64     `json:"log_size,omitzero"`
+	LogRoot     string     `json:"log_root,omitzero"`
+	Supersedes  uint64     `json:"supersedes,omitzero"`
+	Reason      string     `json:"reason,omitzero"`
 }
 
 // ResultsPublished lifts the embargo from certified results.
@@ -151,6 +162,7 @@ func (SpecialistMerged) kind() string     { return "specialist.merged.v1" }
 func (VoteCast) kind() string             { return "vote.cast.v1" }
 func (VoteRetracted) kind() string        { return "vote.retracted.v1" }
 func (VoteAnnulled) kind() string         { return "vote.annulled.v1" }
+func (ResultsDecided) kind() string       { return "results.decided.v1" }
 func (ResultsCertified) kind() string     { return "results.certified.v1" }
 func (ResultsPublished) kind() string     { return "results.published.v1" }
 
@@ -269,12 +281,35 @@ func (v VoteRef) validate() error {
 	return firstError(validChannelRef(v.Channel), validTime("vote.cast_at", v.CastAt))
 }
 
+func (d ResultsDecided) validate() error {
+	if _, err := ParseAward(string(d.Award)); err != nil {
+		return err
+	}
+	about := slices.Concat(d.Winners, d.Others)
+	if len(d.Winners) == 0 || len(about) > MaxTied {
+		return fmt.Errorf("%d winners of %d who tie, need at least 1 of at most %d", len(d.Winners), len(about), MaxTied)
+	}
+	for i, c := range about {
+		if err := c.validate(d.Award); err != nil {
+			return err
+		}
+		if slices.Contains(about[:i], c) {
+			return fmt.Errorf("%s is named twice", quote(c.String()))
+		}
+	}
+	return firstError(validateText("decision", d.Decision, MaxDecisionRefBytes, true), validateText("reason", d.Reason, MaxTextBytes, true))
+}
+
 func (d ResultsCertified) validate() error {
 	if d.Sequence == 0 || d.TallyDigest == "" {
 		return fmt.Errorf("sequence and tally_digest are needed")
 	}
+	if d.AwardRule != nil {
+		if err := d.AwardRule.Validate(); err != nil {
+			return err
+		}
+	}
 	return firstError(
-		validateText("award_rule", d.AwardRule, MaxEventBytes/2, false),
 		validateText("tally_digest", d.TallyDigest, MaxTextBytes, true),
 		validateText("log_root", d.LogRoot, MaxTextBytes, false),
 		validateText("reason", d.Reason, MaxTextBytes, false))

@@ -83,7 +83,11 @@ var (
 	goodAnnulment = func() domain.VoteAnnulled {
 		return domain.VoteAnnulled{Voter: voter("Žanete"), Specialist: berzina, Vote: goodRef, Decision: "Nr. 12", Reason: "Negodīgi."}
 	}
-	goodResults = func() domain.ResultsCertified { return domain.ResultsCertified{Sequence: 1, TallyDigest: "00"} }
+	goodResults  = func() domain.ResultsCertified { return domain.ResultsCertified{Sequence: 1, TallyDigest: "00"} }
+	goodDecision = func() domain.ResultsDecided {
+		return domain.ResultsDecided{Award: domain.SpecialistAward, Winners: []domain.Candidate{{Specialist: berzina}},
+			Others: []domain.Candidate{{Specialist: cirule}}, Decision: "VK lēmums Nr. 14/2018", Reason: "Žūrijas balsojums."}
+	}
 )
 
 func badVotes(t *testing.T) []domain.Payload {
@@ -120,10 +124,40 @@ func badResults() []domain.Payload {
 	bad := spoil(goodResults,
 		func(d *domain.ResultsCertified) { d.Sequence = 0 },
 		func(d *domain.ResultsCertified) { d.TallyDigest = "" },
-		func(d *domain.ResultsCertified) { d.AwardRule = strings.Repeat("ā", domain.MaxEventBytes/4) + "a" },
+		func(d *domain.ResultsCertified) { d.AwardRule = &domain.AwardRule{} },
+		func(d *domain.ResultsCertified) { d.AwardRule = &domain.AwardRule{Specialists: -1} },
 		func(d *domain.ResultsCertified) { d.LogRoot = "\x00" },
 		func(d *domain.ResultsCertified) { d.Reason = tooLong })
+	bad = append(bad, spoil(goodDecision,
+		func(d *domain.ResultsDecided) { d.Award = "goda balva" },
+		func(d *domain.ResultsDecided) { d.Winners = nil },
+		func(d *domain.ResultsDecided) { d.Winners = append(d.Winners, d.Winners[0]) },
+		func(d *domain.ResultsDecided) { d.Others = d.Winners },
+		func(d *domain.ResultsDecided) { d.Others = manyCandidates(domain.MaxTied) },
+		func(d *domain.ResultsDecided) { d.Winners[0] = domain.Candidate{} },
+		func(d *domain.ResultsDecided) { d.Winners[0].Institution = "Lauku atbalsta dienests" },
+		func(d *domain.ResultsDecided) { d.Winners[0].Specialist = "zane cīrule" },
+		func(d *domain.ResultsDecided) { d.Award = domain.InstitutionAward },
+		func(d *domain.ResultsDecided) {
+			d.Award, d.Others = domain.InstitutionAward, nil
+			d.Winners[0] = domain.Candidate{Branch: tooLong}
+		},
+		func(d *domain.ResultsDecided) {
+			d.Award, d.Others = domain.InstitutionAward, nil
+			d.Winners[0] = domain.Candidate{}
+		},
+		func(d *domain.ResultsDecided) { d.Decision = "" },
+		func(d *domain.ResultsDecided) { d.Decision = strings.Repeat("ņ", domain.MaxDecisionRefBytes) },
+		func(d *domain.ResultsDecided) { d.Reason = "" },
+		func(d *domain.ResultsDecided) { d.Reason = tooLong })...)
 	return append(bad, domain.ResultsPublished{})
+}
+
+func manyCandidates(n int) (list []domain.Candidate) {
+	for i := range n {
+		list = append(list, domain.Candidate{Specialist: fmt.Sprintf("specialists-%d", i)})
+	}
+	return list
 }
 
 func TestPayloadsAreValidated(t *testing.T) {

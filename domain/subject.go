@@ -70,6 +70,7 @@ func (CampaignOpened) subject(campaign string) string   { return ControlSubject(
 func (CampaignAmended) subject(campaign string) string  { return ControlSubject(campaign) }
 func (CampaignClosed) subject(campaign string) string   { return ControlSubject(campaign) }
 func (CampaignArchived) subject(campaign string) string { return ControlSubject(campaign) }
+func (ResultsDecided) subject(campaign string) string   { return ControlSubject(campaign) }
 func (ResultsCertified) subject(campaign string) string { return ControlSubject(campaign) }
 func (ResultsPublished) subject(campaign string) string { return ControlSubject(campaign) }
 

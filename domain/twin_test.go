@@ -20,6 +20,7 @@ type twin struct {
 	channels    map[string]bool
 	closed      bool
 	void        int64
+	decided     map[domain.Award]domain.ResultsDecided // the newest ones
 }
 
 type twinVote struct {
@@ -41,7 +42,7 @@ type twinEvent struct {
 func newTwin() twin {
 	return twin{votes: make(map[uint64]*twinVote), accepted: make(map[uuid.UUID]twinEvent),
 		affiliation: make(map[string]domain.Affiliation), withdrawn: make(map[string]bool),
-		into: make(map[string]string), channels: make(map[string]bool)}
+		into: make(map[string]string), channels: make(map[string]bool), decided: make(map[domain.Award]domain.ResultsDecided)}
 }
 
 func (w *twin) fold(sequence uint64, e domain.Event) {
@@ -60,6 +61,8 @@ func (w *twin) fold(sequence uint64, e domain.Event) {
 		w.withdrawn[d.Specialist] = true
 	case domain.SpecialistMerged:
 		w.into[d.Specialist] = d.Into
+	case domain.ResultsDecided:
+		w.decided[d.Award] = d
 	case domain.VoteCast:
 		w.cast(sequence, e, d)
 	case domain.VoteRetracted:

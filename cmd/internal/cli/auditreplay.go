@@ -163,6 +163,12 @@ func subjectLine(e domain.Event) string {
 		return d.Specialist + " " + d.Reason
 	case domain.SpecialistMerged:
 		return d.Specialist + " into " + d.Into
+	case domain.ResultsDecided:
+		return fmt.Sprintf("%s %v", d.Award, d.Winners)
+	case domain.ResultsCertified:
+		return fmt.Sprintf("as of event %d", d.Sequence)
+	case domain.ResultsPublished:
+		return fmt.Sprintf("those of event %d", d.Certified)
 	default:
 		return ""
 	}

@@ -33,8 +33,10 @@ func TestEvents(t *testing.T) {
 		domain.VoteRetracted{Voter: voter, Specialist: "zane", Channel: "web", Vote: ref}, domain.VoteRetracted{Voter: voter, Specialist: "zane", Channel: "web", RetractedAt: at, Vote: ref, Active: 2},
 		domain.VoteAnnulled{Voter: voter, Specialist: "zane", Vote: ref, Decision: "2018/4", Reason: "negodīga vākšana"}, domain.VoteAnnulled{Voter: voter, Specialist: "zane", Vote: ref, Decision: "2018/4", Reason: "negodīga vākšana", AfterClose: true},
 		domain.ResultsCertified{Sequence: 9, TallyDigest: strings.Repeat("0f", 32)},
-		domain.ResultsCertified{Sequence: 9, AwardRule: "10", TallyDigest: strings.Repeat("0f", 32), LogSize: 9, LogRoot: strings.Repeat("0f", 32), Supersedes: 8, Reason: "labojums"},
+		domain.ResultsCertified{Sequence: 9, AwardRule: &domain.AwardRule{Specialists: 3, Institutions: 1, InstitutionsBy: domain.ByBranch, LettersFrom: 10, MinimumVotes: 2, WithoutIdentity: true}, TallyDigest: strings.Repeat("0f", 32), LogSize: 9, LogRoot: strings.Repeat("0f", 32), Supersedes: 8, Reason: "labojums"},
 		domain.ResultsPublished{Certified: 10},
+		domain.ResultsDecided{Award: domain.Letter, Winners: []domain.Candidate{{Specialist: "zane"}}, Decision: "2018/5", Reason: "žūrija"},
+		domain.ResultsDecided{Award: domain.InstitutionAward, Winners: []domain.Candidate{{Institution: "NVA", Branch: "Gulbene"}}, Others: []domain.Candidate{{Institution: "LAD"}}, Decision: "2018/5", Reason: "žūrija"},
 	} {
 		e := domain.Event{ID: uuid.Must(uuid.NewV7()), Campaign: "2018", Time: at, Data: data}
 		kind := domain.Kind(e)
@@ -59,7 +61,7 @@ func TestEvents(t *testing.T) {
 			t.Errorf("%s is no event of this test", name)
 		}
 	}
-	if len(seen) != 13 {
+	if len(seen) != 14 {
 		t.Errorf("%d types of events", len(seen))
 	}
 }
