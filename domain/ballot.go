@@ -134,18 +134,18 @@ func (b Ballot) Active() int {
 // Counting is the ballot without what the fence makes void. Specialists and
 // channels are not looked at: the register may be older than the ballot.
 func (b Ballot) Counting(c *Campaign) Ballot {
-	void := func(e Entry) bool { return e.void(c) }
+	void := func(e Entry) bool { return e.Void(c) }
 	if !slices.ContainsFunc(b, void) {
 		return b
 	}
 	return slices.DeleteFunc(slices.Clone(b), void)
 }
 
-// void is the rule of Tally.Apply: an annulment after the close lies above the
-// fence by right, and counts if its vote does.
-func (e Entry) void(c *Campaign) bool {
+// Void says whether the entry counts for nothing, by the rule of Tally.Apply: an
+// annulment after the close lies above the fence by right.
+func (e Entry) Void(c *Campaign) bool {
 	if e.AfterClose {
-		return c.Void(e.Takes)
+		return c.voidAnnulment(e.Sequence, e.Takes)
 	}
 	return c.Void(e.Sequence)
 }

@@ -66,6 +66,7 @@ type Campaign struct {
 	KeyID         string // PseudonymKey.ID of the campaign's key
 	Status        Status
 	ClosedAt      uint64 // sequence of campaign.closed, 0 while there is none: the fence
+	ArchivedAt    uint64 // sequence of campaign.archived, 0 while there is none: the fence of annulments after the close
 	Control       uint64 // sequence of the last event on the control subject
 
 	Decisions      []Decided   // on ties, in their order
@@ -139,6 +140,12 @@ func (c *Campaign) Void(sequence uint64) bool {
 	return c.ClosedAt != 0 && sequence > c.ClosedAt
 }
 
+// voidAnnulment is Void for an annulment after the close, which counts if its
+// vote does and if it lies below the archiving.
+func (c *Campaign) voidAnnulment(sequence, vote uint64) bool {
+	return c.Void(vote) || c.ArchivedAt != 0 && sequence > c.ArchivedAt
+}
+
 // errorf names the campaign.
 func (c *Campaign) errorf(format string, args ...any) error {
 	return fmt.Errorf("campaign %s: %w", c.ID, fmt.Errorf(format, args...))
@@ -196,7 +203,7 @@ func (c *Campaign) apply(sequence uint64, e Event) error {
 		if c.Status != StatusPublished {
 			return c.errorf("archived at sequence %d though it was %s", sequence, c.Status)
 		}
-		c.Status = StatusArchived
+		c.Status, c.ArchivedAt = StatusArchived, sequence
 	default:
 		return c.errorf("%s is not an event of a campaign", e.Data.kind())
 	}

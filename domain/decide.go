@@ -179,7 +179,7 @@ func DecideAnnulment(r *Register, b Ballot, a Annulment) (Decision, error) {
 		return Decision{Recorded: earlier.Sequence}, nil
 	}
 	if c.Status == StatusArchived {
-		return Decision{}, &Refusal{Code: ClosedCampaign, Sequence: c.ClosedAt}
+		return Decision{}, &Refusal{Code: ClosedCampaign, Sequence: c.ArchivedAt}
 	}
 	var vote Entry
 	for _, e := range b {

@@ -395,6 +395,29 @@ func TestAnnulmentAfterTheClose(t *testing.T) {
 	}
 }
 
+// TestAnnulmentAboveTheArchiving, of an intake that had not heard of it, counts
+// for nothing.
+func TestAnnulmentAboveTheArchiving(t *testing.T) {
+	s := newStory(t)
+	vote := s.vote("Ilze", berzina)
+	s.close()
+	a := s.annulment(vote)
+	d, err := domain.DecideAnnulment(&s.register, s.ballots[a.Voter], a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []domain.Payload{domain.ResultsCertified{Sequence: 7, TallyDigest: "00"}, domain.ResultsPublished{Certified: 8}} {
+		s.admin(step)
+	}
+	archived := s.admin(domain.CampaignArchived{})
+	s.record(d.Event)
+	wantCounts(t, s, 1, 1, 1)
+	late, err := domain.DecideAnnulment(&s.register, s.ballots[a.Voter], a)
+	if refusal := wantRefusal(t, late, err, domain.ClosedCampaign); refusal.Sequence != archived {
+		t.Errorf("event %d stands in the way, want %d", refusal.Sequence, archived)
+	}
+}
+
 // TestFenceInABallot: what lies above the fence is not part of the ballot. It
 // neither stands in the way of an annulment nor counts as a vote in force.
 func TestFenceInABallot(t *testing.T) {

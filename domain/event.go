@@ -50,7 +50,7 @@ type CampaignClosed struct {
 	Reason string `json:"reason,omitzero"`
 }
 
-// CampaignArchived ends corrections.
+// CampaignArchived ends corrections: annulments above it are void.
 type CampaignArchived struct{}
 
 // SpecialistRegistered makes a specialist known; votes may follow.

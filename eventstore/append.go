@@ -44,8 +44,8 @@ func (r *request) finish(a Appended, err error) { r.answer <- outcome{a, err} }
 // control events govern it. The event must be the first one on its subject
 // above the sequence expected; 0 means that the subject has none.
 //
-// Errors: *ConflictError, ErrBusy, ErrClosed, ErrUnavailable and the errors of
-// validation say that nothing was recorded, and so does an error of ctx that
+// Errors: *ConflictError, ErrBusy, ErrClosed, ErrSealed, ErrUnavailable and the
+// errors of validation say that nothing was recorded, and so does an error of ctx that
 // is not ErrOutcomeUnknown. After ErrOutcomeUnknown only the same bytes with
 // the same expectation may be appended again; that is safe at any time and
 // answers with the sequence of the first time.

@@ -48,7 +48,7 @@ var risks = map[string]string{
 	"persist_mode":              "events may be acknowledged before they are durable",
 	"republish":                 "every event is sent on to another subject",
 	"retention":                 "events are dropped once they were read",
-	"sealed":                    "nothing can be recorded any more, which is right only for an archived ledger",
+	"sealed":                    "a sealed ledger takes nothing, and one that ought to be sealed takes what nobody may add",
 	"sources":                   "messages are copied into the ledger from elsewhere",
 	"storage":                   "the ledger is lost when the server stops",
 	"subject_delete_marker_ttl": "the server may store messages that nobody recorded",
@@ -57,22 +57,25 @@ var risks = map[string]string{
 }
 
 // CheckConfig compares the whole configuration of the stream with what Create
-// sets. It goes by the server's JSON and not by the client library's struct, so
-// that a setting of a newer server, too, is seen. No deviation is nil.
-func (l *Ledger) CheckConfig(ctx context.Context) ([]Deviation, error) {
-	deviations, err := l.checkConfig(ctx)
+// sets, or, of a ledger that is to be sealed, Seal. It goes by the server's JSON
+// and not by the client library's struct, so that a setting of a newer server,
+// too, is seen. No deviation is nil.
+func (l *Ledger) CheckConfig(ctx context.Context, sealed bool) ([]Deviation, error) {
+	deviations, err := l.checkConfig(ctx, sealed)
 	if err != nil {
 		return nil, fmt.Errorf("ledger %s: check of the configuration: %w", l.config.Stream, err)
 	}
 	return deviations, nil
 }
 
-func (l *Ledger) checkConfig(ctx context.Context) ([]Deviation, error) {
+func (l *Ledger) checkConfig(ctx context.Context, sealed bool) ([]Deviation, error) {
 	info, err := l.streamInfo(ctx)
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(l.config.streamConfig())
+	config := l.config.streamConfig()
+	config.Sealed = sealed
+	text, err := json.Marshal(config)
 	if err != nil {
 		return nil, err
 	}

@@ -163,6 +163,44 @@ func Create(ctx context.Context, nc *nats.Conn, c Config) error {
 	return nil
 }
 
+// Seal ends recording for good: from then on the server takes nothing, and
+// nothing can unseal the stream but its restoration elsewhere. It changes
+// nothing else, and does nothing to a ledger that is sealed.
+//
+// A stream that is not set up as Create does is not sealed: the deviation would
+// stay for ever.
+func (l *Ledger) Seal(ctx context.Context) error {
+	if err := l.seal(ctx); err != nil {
+		return fmt.Errorf("seal ledger %s: %w", l.config.Stream, err)
+	}
+	return nil
+}
+
+func (l *Ledger) seal(ctx context.Context) error {
+	if deviations, err := l.checkConfig(ctx, true); err != nil || deviations == nil {
+		return err
+	}
+	switch deviations, err := l.checkConfig(ctx, false); {
+	case err != nil:
+		return err
+	case deviations != nil:
+		return fmt.Errorf("%w: %v; set it back first", errConfig, deviations[0])
+	}
+	stream, err := l.js.Stream(ctx, l.config.Stream)
+	if err != nil {
+		return streamError(err)
+	}
+	config := stream.CachedInfo().Config // with the mark of its creation
+	config.Sealed = true
+	if _, err := l.js.UpdateStream(ctx, config); err != nil {
+		return reachable(err)
+	}
+	return nil
+}
+
+// errConfig says that the stream is not set up as it must be.
+var errConfig = errors.New("the stream's configuration was changed")
+
 // List returns the names of all streams that begin with prefix, sorted.
 func List(ctx context.Context, nc *nats.Conn, prefix string) ([]string, error) {
 	js, err := jetstream.New(nc)

@@ -113,7 +113,7 @@ func TestCheckConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	ledger := open(t, nc, config)
-	if found, err := ledger.CheckConfig(ctx); err != nil || found != nil {
+	if found, err := ledger.CheckConfig(ctx, false); err != nil || found != nil {
 		t.Fatalf("a new ledger: %v, %v", found, err)
 	}
 	js, err := jetstream.New(nc)
@@ -148,7 +148,7 @@ func TestCheckConfig(t *testing.T) {
 			t.Errorf("%s: %v", field, err)
 			continue
 		}
-		found, err := ledger.CheckConfig(ctx)
+		found, err := ledger.CheckConfig(ctx, false)
 		if err != nil || !slices.ContainsFunc(found, func(d eventstore.Deviation) bool { return d.Field == field }) {
 			t.Errorf("%s was changed: %v, %v", field, found, err)
 		}
@@ -164,12 +164,13 @@ func TestCheckConfig(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if found, err := ledger.CheckConfig(ctx); err != nil || found != nil {
+	if found, err := ledger.CheckConfig(ctx, false); err != nil || found != nil {
 		t.Errorf("changed back: %v, %v", found, err)
 	}
 }
 
-// TestASealedLedger says at once that nothing more can be recorded.
+// TestASealedLedger says at once that nothing more can be recorded, be it one
+// event or many at once. What was recorded before is found again and read.
 func TestASealedLedger(t *testing.T) {
 	ctx := t.Context()
 	nc := storetest.NewServer(t).Connect(t)
@@ -178,6 +179,54 @@ func TestASealedLedger(t *testing.T) {
 		t.Fatal(err)
 	}
 	ledger := open(t, nc, config)
+	first := storetest.Event(storetest.Subject(config.Stream, 1))
+	if _, err := ledger.Append(ctx, first, 0); err != nil {
+		t.Fatal(err)
+	}
+	sealedFields := func(sealed bool) (fields []string) {
+		t.Helper()
+		found, err := ledger.CheckConfig(ctx, sealed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range found {
+			fields = append(fields, d.Field)
+		}
+		return fields
+	}
+	if fields := sealedFields(true); !slices.Equal(fields, []string{"sealed"}) {
+		t.Errorf("a ledger that ought to be sealed deviates in %q", fields)
+	}
+	for range 2 {
+		if err := ledger.Seal(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if fields := sealedFields(true); fields != nil {
+			t.Errorf("a sealed ledger deviates in %q", fields)
+		}
+		if fields := sealedFields(false); !slices.Equal(fields, []string{"sealed"}) {
+			t.Errorf("a ledger that ought not to be sealed deviates in %q", fields)
+		}
+	}
+	if again, err := ledger.Append(ctx, first, 0); err != nil || again.Sequence != 1 {
+		t.Errorf("an append that was recorded before: %+v, %v", again, err)
+	}
+	const appends = 40 // the first ones go alone, the others as batches
+	errs := make(chan error, appends)
+	for i := range appends {
+		go func() {
+			_, err := ledger.Append(ctx, storetest.Event(storetest.Subject(config.Stream, i+2)), 0)
+			errs <- err
+		}()
+	}
+	for range appends {
+		if err := <-errs; !errors.Is(err, eventstore.ErrSealed) || errors.Is(err, eventstore.ErrUnavailable) {
+			t.Errorf("append: %v", err)
+		}
+	}
+	if history, err := open(t, nc, config).History(ctx, first.Subject, 0, eventstore.Leader); err != nil || len(history) != 1 {
+		t.Errorf("the history is %v, %v", history, err)
+	}
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
@@ -186,17 +235,39 @@ func TestASealedLedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealed := stream.CachedInfo().Config
-	sealed.Sealed = true
-	if _, err := js.UpdateStream(ctx, sealed); err != nil {
+	unsealed := stream.CachedInfo().Config
+	unsealed.Sealed = false
+	if _, err := js.UpdateStream(ctx, unsealed); err == nil {
+		t.Error("a sealed stream can be unsealed")
+	}
+}
+
+// TestWhatDeviatesIsNotSealed: it would stay so for ever.
+func TestWhatDeviatesIsNotSealed(t *testing.T) {
+	ctx := t.Context()
+	nc := storetest.NewServer(t).Connect(t)
+	config := storetest.Config("LEDGER_deviating", 1)
+	if err := eventstore.Create(ctx, nc, config); err != nil {
 		t.Fatal(err)
 	}
-	_, err = ledger.Append(ctx, storetest.Event(storetest.Subject(config.Stream, 1)), 0)
-	if !errors.Is(err, eventstore.ErrUnavailable) || !strings.Contains(err.Error(), "sealed") {
-		t.Errorf("append: %v", err)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
 	}
-	found, err := ledger.CheckConfig(ctx)
-	if err != nil || !slices.ContainsFunc(found, func(d eventstore.Deviation) bool { return d.Field == "sealed" }) {
-		t.Errorf("check: %v, %v", found, err)
+	stream, err := js.Stream(ctx, config.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := stream.CachedInfo().Config
+	changed.MaxBytes = 1 << 20
+	if _, err := js.UpdateStream(ctx, changed); err != nil {
+		t.Fatal(err)
+	}
+	ledger := open(t, nc, config)
+	if err := ledger.Seal(ctx); err == nil || !strings.Contains(err.Error(), "max_bytes") {
+		t.Errorf("seal: %v", err)
+	}
+	if _, err := ledger.Append(ctx, storetest.Event(storetest.Subject(config.Stream, 1)), 0); err != nil {
+		t.Errorf("append after a seal that was refused: %v", err)
 	}
 }

@@ -54,6 +54,9 @@ var (
 	// ErrOutcomeUnknown says that the event may or may not have been recorded.
 	// Only the same bytes with the same expectation may be tried again.
 	ErrOutcomeUnknown = errors.New("it is not known whether the event was recorded")
+	// ErrSealed says that the ledger was sealed for good, and of an append that
+	// nothing was recorded.
+	ErrSealed = errors.New("the ledger is sealed")
 	// ErrNotFound says that there is no such ledger.
 	ErrNotFound = errors.New("no such ledger")
 	// ErrExists says that the ledger exists already.

@@ -42,8 +42,11 @@ func (l *Ledger) settle(rs []*request) (open []*request) {
 
 // failure is what a request that is given up may say.
 func (r *request) failure() error {
-	if r.unsure {
+	switch {
+	case r.unsure:
 		return ErrOutcomeUnknown
+	case hasCode(r.err, codeSealed):
+		return ErrSealed
 	}
 	return ErrUnavailable
 }
@@ -55,7 +58,7 @@ func (l *Ledger) resolve(rs []*request) {
 	var suspects []*request
 	for _, r := range rs {
 		doubt := r.verdict == verdictConflict || r.verdict == verdictUnknown
-		if doubt || r.verdict == verdictRejected && r.unsure {
+		if doubt || r.verdict == verdictRejected && (r.unsure || hasCode(r.err, codeSealed)) {
 			suspects = append(suspects, r)
 		}
 	}

@@ -115,6 +115,7 @@ func Verify(ctx context.Context, campaign string, l Ledger, codec *domain.Codec,
 		return nil, fmt.Errorf("campaign %s: %w", campaign, ErrNotOpened)
 	}
 	a.recount()
+	a.merges()
 	report := a.report()
 	if err := report.certifications(ctx, l, codec, a.certifications); err != nil {
 		return nil, err
@@ -154,9 +155,9 @@ type auditor struct {
 	last        uint64
 	latest      moment // the event with the highest time so far
 
-	closed         moment          // campaign.closed
-	archived       uint64          // sequence of campaign.archived, or 0
-	certified      map[uint64]bool // sequences of results.certified
+	closed         moment // campaign.closed
+	published      uint64 // sequence of the certification that was published last, or 0
+	archived       moment // campaign.archived
 	certifications []certification
 	ended          map[string]ending // by specialist: why votes for that id ended
 	merged         map[string]moment // by canonical specialist: the last merge into it
@@ -169,11 +170,10 @@ type auditor struct {
 
 func newAuditor(campaign string) *auditor {
 	return &auditor{campaign: campaign, tally: new(domain.Tally),
-		numbers:   make(map[*domain.Specialist]int32),
-		certified: make(map[uint64]bool),
-		ended:     make(map[string]ending),
-		merged:    make(map[string]moment),
-		found:     make(map[string][]Mismatch)}
+		numbers: make(map[*domain.Specialist]int32),
+		ended:   make(map[string]ending),
+		merged:  make(map[string]moment),
+		found:   make(map[string][]Mismatch)}
 }
 
 func (a *auditor) mismatch(check string, sequence uint64, format string, args ...any) {
@@ -204,8 +204,8 @@ func (a *auditor) event(rec eventstore.Recorded, e domain.Event, err error) {
 		a.stop(CheckLife, rec.Sequence, strings.TrimPrefix(err.Error(), fmt.Sprintf("event %d: ", rec.Sequence)))
 		return
 	}
-	if a.archived != 0 {
-		a.mismatch(CheckLife, rec.Sequence, "nothing can follow event %d, which archived the campaign", a.archived)
+	if a.archived.sequence != 0 && !a.late(rec.Sequence, e) {
+		a.mismatch(CheckLife, rec.Sequence, "nothing can follow event %d, which archived the campaign", a.archived.sequence)
 	}
 	a.rules(rec.Sequence, e)
 }
@@ -238,14 +238,36 @@ func (a *auditor) rules(sequence uint64, e domain.Event) {
 	case domain.CampaignClosed:
 		a.closed = moment{sequence, e.Time}
 	case domain.CampaignArchived:
-		a.archived = sequence
+		if newest := a.newest(); newest != a.published {
+			a.mismatch(CheckLife, sequence, "it archives results of which event %d, the newest certification, is not published", newest)
+		}
+		a.archived = moment{sequence, e.Time}
+	case domain.ResultsDecided:
+		a.decision(sequence, d)
 	case domain.ResultsCertified:
 		a.certification(sequence, d)
 	case domain.ResultsPublished:
-		if !a.certified[d.Certified] {
-			a.mismatch(CheckLife, sequence, "it publishes event %d, which certifies nothing", d.Certified)
-		}
+		a.publication(sequence, d)
 	}
+}
+
+// late says whether an event above the archiving may be honest, and lists it if
+// no other check does: an annulment that was under way. Votes above the close
+// are judged by that.
+func (a *auditor) late(sequence uint64, e domain.Event) bool {
+	switch d := e.Data.(type) {
+	case domain.VoteCast, domain.VoteRetracted:
+		return true
+	case domain.VoteAnnulled:
+		if d.AfterClose && e.Time.After(a.archived.at.Add(maxRace)) {
+			return false
+		}
+		if d.AfterClose {
+			a.void = append(a.void, Mismatch{Sequence: sequence, Text: "it was under way when the campaign was archived"})
+		}
+		return true
+	}
+	return false
 }
 
 // inTime checks when an event was recorded.
@@ -267,14 +289,56 @@ func (a *auditor) end(specialist string, e ending) {
 	}
 }
 
+// newest is the sequence of the newest certification, or 0.
+func (a *auditor) newest() uint64 {
+	if n := len(a.certifications); n > 0 {
+		return a.certifications[n-1].sequence
+	}
+	return 0
+}
+
+func (a *auditor) certifies(sequence uint64) bool {
+	return slices.ContainsFunc(a.certifications, func(c certification) bool { return c.sequence == sequence })
+}
+
+func (a *auditor) publication(sequence uint64, d domain.ResultsPublished) {
+	switch newest := a.newest(); {
+	case !a.certifies(d.Certified):
+		a.mismatch(CheckLife, sequence, "it publishes event %d, which certifies nothing", d.Certified)
+	case d.Certified != newest:
+		a.mismatch(CheckLife, sequence, "it publishes event %d, which event %d has superseded", d.Certified, newest)
+	}
+	a.published = d.Certified
+}
+
+// decision checks that a decision is about people there are. Whether they tie
+// is found out by whoever says who wins: it chooses nobody else.
+func (a *auditor) decision(sequence uint64, d domain.ResultsDecided) {
+	for _, c := range slices.Concat(d.Winners, d.Others) {
+		if c.Specialist == "" {
+			continue
+		}
+		if _, ok := a.tally.Register().Specialist(c.Specialist); !ok {
+			a.mismatch(CheckLife, sequence, "it is about the specialist %s, who is not registered", c.Specialist)
+		}
+	}
+}
+
 func (a *auditor) certification(sequence uint64, d domain.ResultsCertified) {
 	if d.Sequence >= sequence {
 		a.mismatch(CheckLife, sequence, "it certifies the results as of event %d, which does not lie below it", d.Sequence)
 	}
-	if d.Supersedes != 0 && !a.certified[d.Supersedes] {
-		a.mismatch(CheckLife, sequence, "it supersedes event %d, which certifies nothing", d.Supersedes)
+	if d.Sequence < a.closed.sequence {
+		a.mismatch(CheckLife, sequence, "it certifies the results as of event %d, which lies below the close, event %d", d.Sequence, a.closed.sequence)
 	}
-	a.certified[sequence] = true
+	switch newest := a.newest(); {
+	case d.Supersedes != 0 && !a.certifies(d.Supersedes):
+		a.mismatch(CheckLife, sequence, "it supersedes event %d, which certifies nothing", d.Supersedes)
+	case d.Supersedes != newest:
+		a.mismatch(CheckLife, sequence, "it supersedes event %d, but event %d is the newest certification below it", d.Supersedes, newest)
+	case newest != 0 && d.Reason == "":
+		a.mismatch(CheckLife, sequence, "it corrects event %d and gives no reason", newest)
+	}
 	a.certifications = append(a.certifications, certification{sequence, d})
 }
 

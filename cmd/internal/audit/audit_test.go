@@ -166,18 +166,59 @@ func TestRaces(t *testing.T) {
 	other := w.stranger()
 	w.cast(other, into)
 	fast(w, domain.VoteCast{Voter: other, Specialist: from, Channel: "web", Active: 2}, 0)
+	for _, second := range []uint64{9, 11} {
+		w.annul(second) // as the merge does
+	}
 	w.admin(domain.CampaignClosed{})
 	fast(w, domain.VoteCast{Voter: w.stranger(), Specialist: into, Channel: "web", Active: 1}, skew)
 
 	r := w.verify()
 	wantMismatches(t, r)
 	lists := fmt.Sprintf("%v %v", r.Void, r.Raced)
-	want := "[event 13: it was under way when the campaign was closed] " +
+	want := "[event 15: it was under way when the campaign was closed] " +
 		"[event 8: it was under way when zanete-kirsone-2 (Žanete Ķirsone) was withdrawn (event 6) " +
 		"event 9: it was under way when zanete-kirsone-3 and zanete-kirsone-4 were merged (event 7) " +
 		"event 11: it was under way when zanete-kirsone-3 (Žanete Ķirsone) was merged into zanete-kirsone-4 (event 7)]"
 	if lists != want {
 		t.Errorf("listed are\n     %s\nwant %s", lists, want)
+	}
+}
+
+// TestMergedTwice: until a merge is finished, voters count twice for who was
+// registered twice, and the audit says so.
+func TestMergedTwice(t *testing.T) {
+	w := newWorld(t, t)
+	from, into, other := w.specialist(), w.specialist(), w.specialist()
+	person, once := w.stranger(), w.stranger()
+	w.cast(person, from)
+	w.cast(person, other)
+	second := w.cast(person, into)
+	w.cast(once, from)
+	w.cast(w.stranger(), into)
+	w.retract(once, from)
+	w.cast(once, into)
+	wantMismatches(t, w.verify())
+	w.admin(domain.SpecialistMerged{Specialist: from, Into: into, Decision: "VK-7"})
+	wantMismatches(t, w.verify(), "merged: one voter's events 5 and 7 both count for zanete-kirsone-3, as zanete-kirsone-2 and as zanete-kirsone-3; "+
+		"`paldies specialist merge` annuls one of them when it is run again")
+	w.admin(domain.CampaignClosed{})
+	w.annul(second)
+	wantMismatches(t, w.verify())
+}
+
+// TestRacesWithTheArchiving: an annulment that was under way is void.
+func TestRacesWithTheArchiving(t *testing.T) {
+	w := newWorld(t, t)
+	vote := w.cast(w.stranger(), w.specialist())
+	w.archive()
+	e, d := w.annulmentOf(vote)
+	d.AfterClose = true
+	e.Data = d
+	w.record(e)
+	r := w.verify()
+	wantMismatches(t, r)
+	if got := fmt.Sprint(r.Void); got != "[event 8: it was under way when the campaign was archived]" || r.Votes != 1 {
+		t.Errorf("listed is %s, and %d votes are in force", got, r.Votes)
 	}
 }
 

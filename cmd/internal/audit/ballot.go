@@ -227,7 +227,7 @@ func (a *auditor) retraction(sequence uint64, e domain.Event, d domain.VoteRetra
 
 func (a *auditor) annulment(sequence uint64, e domain.Event, d domain.VoteAnnulled) {
 	switch {
-	case !d.AfterClose && a.above(sequence, e):
+	case !d.AfterClose && a.above(sequence, e), d.AfterClose && a.archived.sequence != 0:
 		return
 	case d.AfterClose && a.closed.sequence == 0:
 		a.mismatch(CheckFence, sequence, "it is an annulment after the close, and there is no close below it")

@@ -246,11 +246,65 @@ var forgeries = []forgery{
 			w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed)})
 			return w.admin(domain.ResultsPublished{Certified: closed})
 		}},
+	{name: "a correction that does not say of what", check: audit.CheckLife,
+		text: "event 4: it supersedes event 0, but event 3 is the newest certification below it",
+		forge: func(w *world) uint64 {
+			closed := w.admin(domain.CampaignClosed{})
+			w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed)})
+			return w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed), Reason: "Labojums."})
+		}},
+	{name: "a correction of what was corrected before", check: audit.CheckLife,
+		text: "event 5: it supersedes event 3, but event 4 is the newest certification below it",
+		forge: func(w *world) uint64 {
+			closed := w.admin(domain.CampaignClosed{})
+			first := w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed)})
+			d := domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed), Supersedes: first, Reason: "Labojums."}
+			w.admin(d)
+			return w.admin(d)
+		}},
+	{name: "a correction without a reason", check: audit.CheckLife,
+		text: "event 4: it corrects event 3 and gives no reason",
+		forge: func(w *world) uint64 {
+			closed := w.admin(domain.CampaignClosed{})
+			first := w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed)})
+			return w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed), Supersedes: first})
+		}},
+	{name: "a certification of what was counted before the close", check: audit.CheckLife,
+		text: "event 5: it certifies the results as of event 3, which lies below the close, event 4",
+		forge: func(w *world) uint64 {
+			vote := w.cast(w.stranger(), w.specialist())
+			w.admin(domain.CampaignClosed{})
+			return w.admin(domain.ResultsCertified{Sequence: vote, TallyDigest: w.digest(vote)})
+		}},
+	{name: "a publication of what was corrected", check: audit.CheckLife,
+		text: "event 5: it publishes event 3, which event 4 has superseded",
+		forge: func(w *world) uint64 {
+			closed := w.admin(domain.CampaignClosed{})
+			first := w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed)})
+			w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed), Supersedes: first, Reason: "Labojums."})
+			return w.admin(domain.ResultsPublished{Certified: first})
+		}},
+	{name: "an archive without its last correction", check: audit.CheckLife,
+		text: "event 6: it archives results of which event 5, the newest certification, is not published",
+		forge: func(w *world) uint64 {
+			closed := w.admin(domain.CampaignClosed{})
+			first := w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed)})
+			w.admin(domain.ResultsPublished{Certified: first})
+			w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed), Supersedes: first, Reason: "Labojums."})
+			return w.admin(domain.CampaignArchived{})
+		}, spreads: true},
+	{name: "a decision about nobody", check: audit.CheckLife,
+		text: "event 3: it is about the specialist neviens, who is not registered",
+		forge: func(w *world) uint64 {
+			w.admin(domain.CampaignClosed{})
+			return w.admin(domain.ResultsDecided{Award: domain.Letter, Winners: []domain.Candidate{{Specialist: "neviens"}}, Decision: "VK-8", Reason: "Žūrijas balsojums."})
+		}},
 	{name: "an annulment after the archiving", check: audit.CheckLife,
 		text: "event 8: nothing can follow event 7, which archived the campaign",
 		forge: func(w *world) uint64 {
 			vote := w.cast(w.stranger(), w.specialist())
 			w.archive()
+			w.clock = w.clock.Add(long)
 			e, d := w.annulmentOf(vote)
 			d.AfterClose = true
 			e.Data = d

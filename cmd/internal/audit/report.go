@@ -23,6 +23,7 @@ const (
 	CheckLimit       = "limit"
 	CheckTaken       = "taken_back"
 	CheckActive      = "active"
+	CheckMerged      = "merged"
 	CheckRecount     = "recount"
 	CheckStream      = "stream"
 )
@@ -42,6 +43,7 @@ var checklist = []Check{
 	{Name: CheckLimit, Title: "Nobody had more votes than allowed"},
 	{Name: CheckTaken, Title: "Every retraction and annulment takes away one vote in force"},
 	{Name: CheckActive, Title: "Every event states the voter's votes in force correctly"},
+	{Name: CheckMerged, Title: "No voter counts twice for a specialist who was registered twice"},
 	{Name: CheckRecount, Title: "A recount by ballots gives the results"},
 	{Name: CheckStream, Title: "The stream is set up to keep every event"},
 }

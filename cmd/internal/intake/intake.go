@@ -413,13 +413,16 @@ func (in *Intake) known(ctx context.Context, sequence uint64, b domain.Ballot) (
 	return Receipt{Campaign: in.cfg.Campaign, Sequence: sequence, EventID: e.ID, Specialist: e.Specialist, RecordedAt: e.RecordedAt, Known: true}, nil
 }
 
-// counts says whether a recorded event lies below the fence. Above it, a vote is
-// refused; an annulment is decided again, for it belongs on the other subject.
+// counts says whether a recorded event lies below its fence. Above it, a vote is
+// refused; an annulment is decided again, for it belongs on the other subject,
+// unless it was there already.
 func (in *Intake) counts(e domain.Entry) error {
 	c := in.Register().Campaign()
 	switch {
-	case !c.Void(e.Sequence) || e.AfterClose:
+	case !e.Void(c):
 		return nil
+	case e.AfterClose:
+		return &domain.Refusal{Code: domain.ClosedCampaign, Sequence: c.ArchivedAt}
 	case e.Annuls:
 		return eventstore.ErrConflict
 	}
