@@ -218,6 +218,30 @@ func (c *Campaign) corrected() bool {
 	return c.Status == StatusPublished && certified.Event > published.Event
 }
 
+// CheckDecision says why a tie cannot be decided now. Who ties is not looked at:
+// see Tally.DecideTie.
+func (c *Campaign) CheckDecision(d ResultsDecided) error {
+	if err := d.validate(); err != nil {
+		return c.errorf("%w", err)
+	}
+	switch c.Status {
+	case StatusOpen:
+		return c.errorf("it is open; close it before a tie is decided")
+	case StatusArchived:
+		return c.errorf("it is archived; nothing can be decided any more")
+	}
+	return nil
+}
+
+// DecidedSo is the sequence of the newest decision about an award when it is
+// this one.
+func (c *Campaign) DecidedSo(d ResultsDecided) (uint64, bool) {
+	newest, ok := c.decision(d.Award)
+	same := ok && newest.Decision == d.Decision && newest.Reason == d.Reason &&
+		slices.Equal(newest.Winners, d.Winners) && slices.Equal(newest.Others, d.Others)
+	return newest.Event, same
+}
+
 // CheckCertification says why results cannot be certified so. A certification
 // after the first names the one that it corrects, and why.
 func (c *Campaign) CheckCertification(d ResultsCertified) error {

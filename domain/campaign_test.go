@@ -149,11 +149,25 @@ func TestLastSteps(t *testing.T) {
 	}
 	wantErr(t, c.CheckCertification(certified(s.tally.Position(), 0, "")), "it is open; close it")
 	wantErr(t, c.CheckPublication(1), "it is open; certify its results")
+	wantErr(t, c.CheckDecision(goodDecision()), "it is open; close it before a tie is decided")
 	wantErr(t, c.CheckArchiving(), "it is open; only a campaign whose results are published")
 	closed := s.close()
 	wantErr(t, c.CheckCertification(certified(closed-1, 0, "")), fmt.Sprintf("results as of event %d are not those of the close, event %d", closed-1, closed))
 	wantErr(t, c.CheckCertification(certified(closed, closed, "Labojums.")), "nothing is certified that could be superseded")
 	wantErr(t, c.CheckCertification(domain.ResultsCertified{Sequence: closed}), "tally_digest")
+	wantErr(t, c.CheckDecision(domain.ResultsDecided{}), "award")
+	if err := c.CheckDecision(goodDecision()); err != nil {
+		t.Error(err)
+	}
+	decided := s.admin(goodDecision())
+	if at, ok := c.DecidedSo(goodDecision()); !ok || at != decided {
+		t.Errorf("the same decision is event %d, %v", at, ok)
+	}
+	other := goodDecision()
+	other.Reason = "Cits."
+	if _, ok := c.DecidedSo(other); ok {
+		t.Error("another decision is taken for the same")
+	}
 	first := certified(closed, 0, "")
 	if err := c.CheckCertification(first); err != nil {
 		t.Error(err)
@@ -189,6 +203,7 @@ func TestLastSteps(t *testing.T) {
 		t.Error(err)
 	}
 	s.admin(domain.CampaignArchived{})
+	wantErr(t, c.CheckDecision(goodDecision()), "it is archived; nothing can be decided")
 	wantErr(t, c.CheckCertification(certified(two, two, "Labojums.")), "it is archived; nothing can be corrected")
 	wantErr(t, c.CheckPublication(two), "it is archived")
 }

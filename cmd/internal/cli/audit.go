@@ -93,11 +93,7 @@ func (a *app) auditLedger(cmd *cobra.Command, o auditOptions) error {
 		if err != nil {
 			return err
 		}
-		deviations, err := l.CheckConfig(ctx)
-		if err != nil {
-			return err
-		}
-		return a.audit(ctx, o, l, info.Last, seal, model, deviations)
+		return a.audit(ctx, o, l, info.Last, seal, model, l)
 	})
 }
 
@@ -172,8 +168,9 @@ func (a *app) auditFolder(cmd *cobra.Command, o auditOptions) error {
 	return a.audit(cmd.Context(), o, transparency.Entries{Folder: f, Size: newest.Size}, newest.Size, seal, model, nil)
 }
 
-// audit checks events, wherever they come from, and prints what was found.
-func (a *app) audit(ctx context.Context, o auditOptions, l audit.Ledger, last uint64, seal *audit.Seal, model *audit.ReadModel, deviations []eventstore.Deviation) error {
+// audit checks events, wherever they come from, and prints what was found. The
+// stream is nil where there is none.
+func (a *app) audit(ctx context.Context, o auditOptions, l audit.Ledger, last uint64, seal *audit.Seal, model *audit.ReadModel, stream *eventstore.Ledger) error {
 	var seen atomic.Uint64
 	stop := a.progress("verify "+o.campaign, int64(last), func() int64 { return int64(seen.Load()) })
 	report, err := audit.Verify(ctx, o.campaign, l, a.codec, audit.Options{Seal: seal, Progress: seen.Store})
@@ -181,7 +178,13 @@ func (a *app) audit(ctx context.Context, o auditOptions, l audit.Ledger, last ui
 	if err != nil {
 		return err
 	}
-	report.AddStream(deviations)
+	if stream != nil {
+		deviations, err := stream.CheckConfig(ctx, report.Status == domain.StatusArchived)
+		if err != nil {
+			return err
+		}
+		report.AddStream(deviations)
+	}
 	if model != nil {
 		if err := report.AddReadModel(ctx, l, a.codec, model); err != nil {
 			return err

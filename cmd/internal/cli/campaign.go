@@ -19,8 +19,8 @@ import (
 )
 
 func (a *app) campaignCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "campaign", Short: "Open, amend, close and show campaigns"}
-	cmd.AddCommand(a.campaignOpenCommand(), a.campaignAmendCommand(), a.campaignCloseCommand(),
+	cmd := &cobra.Command{Use: "campaign", Short: "Open, amend, close, archive and show campaigns"}
+	cmd.AddCommand(a.campaignOpenCommand(), a.campaignAmendCommand(), a.campaignCloseCommand(), a.campaignArchiveCommand(),
 		a.campaignListCommand(), a.campaignShowCommand())
 	return cmd
 }
@@ -179,7 +179,7 @@ func (a *app) newCampaign(ctx context.Context, n *node.Node, id, keyFile string,
 // checkUntouched makes sure that a stream which is there before its first event
 // is what an interrupted opening leaves, and nothing that somebody prepared.
 func checkUntouched(ctx context.Context, l *eventstore.Ledger, id string) error {
-	deviations, err := l.CheckConfig(ctx)
+	deviations, err := l.CheckConfig(ctx, false)
 	if err != nil {
 		return err
 	}

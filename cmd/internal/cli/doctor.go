@@ -202,8 +202,9 @@ func (c *campaignDoctor) examine(ctx context.Context) []node.Finding {
 	if c.ledger, err = c.app.openLedger(ctx, c.node, c.id); err != nil {
 		return []node.Finding{c.warning("stream", "Nobody can vote or count in this campaign until it can be opened.", "%v", err)}
 	}
-	findings := []node.Finding{c.stream(ctx), c.events(ctx)}
 	campaign, err := c.campaign(ctx)
+	archived := err == nil && campaign.ArchivedAt != 0
+	findings := []node.Finding{c.stream(ctx, archived), c.events(ctx)}
 	switch {
 	case err != nil:
 		findings = append(findings, c.warning("rules", "Stop recording and run `paldies audit verify --campaign "+c.id+"`.", "%v", err))
@@ -219,12 +220,15 @@ func (c *campaignDoctor) examine(ctx context.Context) []node.Finding {
 	return findings
 }
 
-// stream compares the stream's configuration with what keeps every event.
-func (c *campaignDoctor) stream(ctx context.Context) node.Finding {
-	deviations, err := c.ledger.CheckConfig(ctx)
-	switch {
+// stream compares the stream's configuration with what keeps every event, and of
+// an archived campaign lets none follow.
+func (c *campaignDoctor) stream(ctx context.Context, archived bool) node.Finding {
+	deviations, err := c.ledger.CheckConfig(ctx, archived)
+	switch unsealed := func(d eventstore.Deviation) bool { return archived && d.Field == "sealed" }; {
 	case err != nil:
 		return c.warning("stream", "Look whether the server is well, and run doctor again.", "%v", err)
+	case len(deviations) == 1 && unsealed(deviations[0]):
+		return c.warning("stream", "Run `paldies campaign archive "+c.id+"` again.", "the campaign is archived, and its stream is not sealed yet")
 	case len(deviations) > 0:
 		texts := make([]string, len(deviations))
 		for i, d := range deviations {
@@ -235,6 +239,9 @@ func (c *campaignDoctor) stream(ctx context.Context) node.Finding {
 	}
 	f := c.finding("stream")
 	f.Detail = "The stream is set up to keep every event."
+	if archived {
+		f.Detail = "The stream is sealed: it keeps every event, and takes none."
+	}
 	return f
 }
 

@@ -81,6 +81,13 @@ func (a *app) restore(ctx context.Context, n *node.Node, campaign string, f *tra
 	if err := setFence(ctx, n, campaign, config.Replicas, newest); err != nil {
 		return err
 	}
+	archived, err := a.archived(ctx, l, campaign)
+	if err == nil && archived {
+		err = l.Seal(ctx)
+	}
+	if err != nil {
+		return err
+	}
 	_, err = fmt.Fprintf(a.out, "campaign %s restored: %d events, proven by the signed root %v\n", campaign, newest.Size, newest.Root)
 	return err
 }

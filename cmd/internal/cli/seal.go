@@ -98,7 +98,11 @@ func (a *app) seal(cmd *cobra.Command, o sealOptions, once bool) error {
 // warnOfDeviations says what is wrong with the stream: a log is no help against
 // events that are dropped before they are sealed.
 func (a *app) warnOfDeviations(ctx context.Context, l *eventstore.Ledger, campaign string) error {
-	deviations, err := l.CheckConfig(ctx)
+	archived, err := a.archived(ctx, l, campaign)
+	if err != nil {
+		return err
+	}
+	deviations, err := l.CheckConfig(ctx, archived)
 	for _, d := range deviations {
 		a.logger().Error("the stream is not set up to keep every event", "campaign", campaign, "deviation", d.String())
 	}

@@ -150,6 +150,37 @@ func (a *app) loadKey(o intakeOptions) (domain.PseudonymKey, error) {
 	return keyring.Load(path)
 }
 
+// openCampaign is a campaign with all that the end of its life takes.
+type openCampaign struct {
+	id     string
+	node   *node.Node
+	ledger *eventstore.Ledger
+	intake *intake.Intake
+}
+
+// notArchived refuses what would otherwise be refused after long work.
+func (c openCampaign) notArchived() error {
+	if at := c.intake.Register().Campaign().ArchivedAt; at != 0 {
+		return &domain.Refusal{Code: domain.ClosedCampaign, Sequence: at}
+	}
+	return nil
+}
+
+func (a *app) withCampaign(cmd *cobra.Command, campaign string, fn func(context.Context, openCampaign) error) error {
+	return a.withNode(cmd, func(ctx context.Context, n *node.Node) (err error) {
+		l, err := a.openLedger(ctx, n, campaign)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, closeLedger(l)) }()
+		in, err := intake.New(ctx, intake.Config{Campaign: campaign, Ledger: l, Codec: a.codec, Now: a.now})
+		if err != nil {
+			return err
+		}
+		return fn(ctx, openCampaign{campaign, n, l, in})
+	})
+}
+
 // campaignFlag adds --campaign.
 func campaignFlag(cmd *cobra.Command) *string {
 	id := cmd.Flags().String("campaign", "", "id of the campaign (needed)")

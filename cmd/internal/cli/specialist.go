@@ -18,8 +18,8 @@ import (
 const maxShownRows = 20
 
 func (a *app) specialistCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "specialist", Short: "Register, update, withdraw and list specialists"}
-	cmd.AddCommand(a.specialistImportCommand(), a.specialistUpdateCommand(), a.specialistWithdrawCommand(), a.specialistListCommand())
+	cmd := &cobra.Command{Use: "specialist", Short: "Register, update, withdraw, merge and list specialists"}
+	cmd.AddCommand(a.specialistImportCommand(), a.specialistUpdateCommand(), a.specialistWithdrawCommand(), a.specialistMergeCommand(), a.specialistListCommand())
 	return cmd
 }
 

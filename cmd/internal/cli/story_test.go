@@ -95,6 +95,12 @@ var phrases = []phrase{
 	{form(`(.+?)'s vote for (.+?) is annulled under decision "(.+)" because of "(.+)"\.`), (*story).annul},
 	{form(`The close is moved to (\S+) because of "(.+)"\.`), (*story).moveClose},
 	{form(`The campaign is closed\.`), (*story).close},
+	{form(`(.+) was registered twice and goes on as (.+), under decision "(.+)"\.`), (*story).merge},
+	{form(`(\d+) specialists? and (\d+) branch(?:es)? get the award, (\d+) more specialists? a letter:`), (*story).awards},
+	{form(`The (award|letter) goes to (.+), under decision "(.+)" because of "(.+)"\.`), (*story).decide},
+	{form(`The results are certified(?: again because of "(.+)")?\.`), (*story).certify},
+	{form(`The results are published\.`), (*story).publish},
+	{form(`The campaign is archived\.`), (*story).archive},
 	{form(`Results by (\w+)(?: as of event (\d+))?:`), (*story).results},
 	{form(`The ledger is audited\.`), (*story).audit},
 }
@@ -115,6 +121,7 @@ type story struct {
 	zone   *time.Location
 	now    time.Time // the clock of the intake; it stands still while a sentence is carried out
 	said   int       // sentences so far, for ids of submissions
+	rule   domain.AwardRule
 	last   intake.Command
 }
 
@@ -384,6 +391,91 @@ func (s *story) close([]string) string {
 	return s.done("closed", receipt, err)
 }
 
+func (s *story) merge(args []string) string {
+	result, err := s.intake.MergeSpecialist(s.ctx, s.ledger.Replay, intake.Merge{Reason: "reģistrēts divreiz", SpecialistMerged: domain.SpecialistMerged{
+		Specialist: specialistID(args[0]), Into: specialistID(args[1]), Decision: args[2]}})
+	answer := s.done("merged", result.Receipt, err)
+	if err == nil {
+		answer += fmt.Sprintf(", %d votes annulled", result.Annulled)
+	}
+	return answer
+}
+
+// tally counts all that is there now.
+func (s *story) tally() *domain.Tally {
+	tally, err := s.app.tally(s.ctx, s.ledger, 0, time.Time{})
+	s.check(err)
+	return tally
+}
+
+// awards remembers the rule: later sentences go by it.
+func (s *story) awards(args []string) string {
+	var places [3]int
+	for i, text := range args {
+		n, err := strconv.Atoi(text)
+		s.check(err)
+		places[i] = n
+	}
+	s.rule = domain.AwardRule{Specialists: places[0], Institutions: places[1], InstitutionsBy: domain.ByBranch, Letters: places[2]}
+	awards, err := s.tally().Awards(s.rule)
+	s.check(err)
+	var out strings.Builder
+	for _, p := range []domain.Prize{awards.Specialists, awards.Institutions, awards.Letters} {
+		for _, w := range p.Winners {
+			fmt.Fprintf(&out, "%s: %d. %s, %d votes\n", p.Award, w.Rank, w.Candidate, w.Votes)
+		}
+		switch {
+		case p.Decision != 0:
+			fmt.Fprintf(&out, "%s: %d tied for %d, event %d decided\n", p.Award, len(p.Tied), p.Contested, p.Decision)
+		case p.Contested > 0:
+			fmt.Fprintf(&out, "%s: %d tie for %d, so that all win\n", p.Award, len(p.Tied), p.Contested)
+		}
+		if p.Unfit != 0 {
+			fmt.Fprintf(&out, "%s: the decision of event %d does not apply\n", p.Award, p.Unfit)
+		}
+	}
+	for _, p := range awards.PassedOver {
+		fmt.Fprintf(&out, "%s: %s was passed over with %d votes\n", p.Award, p.Candidate, p.Votes)
+	}
+	return out.String()
+}
+
+func (s *story) decide(args []string) string {
+	award := map[string]domain.Award{"award": domain.SpecialistAward, "letter": domain.Letter}[args[0]]
+	d, err := s.tally().DecideTie(s.rule, award, []string{specialistID(args[1])}, args[2], args[3])
+	if err != nil {
+		return "→ impossible: " + err.Error()
+	}
+	receipt, err := s.intake.DecideTie(s.ctx, d)
+	return s.done("decided", receipt, err)
+}
+
+func (s *story) certify(args []string) string {
+	tally := s.tally()
+	d := domain.ResultsCertified{Sequence: tally.Position(), TallyDigest: tally.Digest(), Reason: args[0]}
+	if s.rule != (domain.AwardRule{}) {
+		d.AwardRule = &s.rule
+	}
+	if newest, ok := tally.Register().Campaign().Certification(); ok && d.Reason != "" {
+		d.Supersedes = newest.Event
+	}
+	receipt, err := s.intake.Certify(s.ctx, d)
+	return s.done("certified", receipt, err)
+}
+
+func (s *story) publish([]string) string {
+	receipt, err := s.intake.Publish(s.ctx, 0)
+	return s.done("published", receipt, err)
+}
+
+func (s *story) archive([]string) string {
+	receipt, err := s.intake.Archive(s.ctx)
+	if err == nil {
+		s.check(s.ledger.Seal(s.ctx))
+	}
+	return s.done("archived", receipt, err)
+}
+
 // results counts twice: going on from the last results, and again from the
 // first event. Of an earlier moment there is only the second.
 func (s *story) results(args []string) string {
@@ -417,7 +509,7 @@ func (s *story) table(by string, tally *domain.Tally) string {
 func (s *story) audit([]string) string {
 	report, err := audit.Verify(s.ctx, s.id, s.ledger, s.app.codec, audit.Options{})
 	s.check(err)
-	deviations, err := s.ledger.CheckConfig(s.ctx)
+	deviations, err := s.ledger.CheckConfig(s.ctx, report.Status == domain.StatusArchived)
 	s.check(err)
 	report.AddStream(deviations)
 	var out strings.Builder

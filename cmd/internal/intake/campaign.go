@@ -50,9 +50,18 @@ func record(ctx context.Context, l Ledger, e domain.Event, expected uint64) (Rec
 	}
 	appended, err := l.Append(ctx, eventstore.Message{Subject: domain.Subject(e), Data: data}, expected)
 	if err != nil {
-		return Receipt{}, fmt.Errorf("campaign %s: %w", e.Campaign, err)
+		return Receipt{}, fmt.Errorf("campaign %s: %w", e.Campaign, afterSeal(err))
 	}
 	return Receipt{Campaign: e.Campaign, Sequence: appended.Sequence, EventID: e.ID, RecordedAt: e.Time}, nil
+}
+
+// afterSeal makes a refusal of what a sealed ledger does not take: it was
+// archived, and whoever decided had not heard of it.
+func afterSeal(err error) error {
+	if errors.Is(err, eventstore.ErrSealed) {
+		return &domain.Refusal{Code: domain.ClosedCampaign}
+	}
+	return err
 }
 
 // Amend loosens the campaign's rules.
@@ -76,7 +85,8 @@ func (in *Intake) Close(ctx context.Context, reason string) (Receipt, error) {
 
 // administer decides and records an event of the campaign or of a specialist.
 // The decision is a payload with the last sequence of its subject, or, when
-// nothing is left to do, no payload and the sequence that did it.
+// nothing is left to do, no payload and the sequence that did it. An archived
+// campaign takes nothing.
 func (in *Intake) administer(ctx context.Context, decide func(*domain.Register) (domain.Payload, uint64, error)) (Receipt, error) {
 	for attempt := range maxAttempts {
 		if err := in.register.refresh(ctx); err != nil {
@@ -85,6 +95,9 @@ func (in *Intake) administer(ctx context.Context, decide func(*domain.Register) 
 		d, sequence, err := decide(in.Register())
 		if invalid := (*InvalidError)(nil); errors.As(err, &invalid) {
 			return Receipt{}, err
+		}
+		if c := in.Register().Campaign(); c.ArchivedAt != 0 && (err != nil || d != nil) {
+			return Receipt{}, &domain.Refusal{Code: domain.ClosedCampaign, Sequence: c.ArchivedAt}
 		}
 		if err != nil {
 			return Receipt{}, &NotAllowedError{err}

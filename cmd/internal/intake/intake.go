@@ -383,7 +383,7 @@ func (in *Intake) record(ctx context.Context, voter domain.Pseudonym, e domain.E
 	}
 	appended, err := in.cfg.Ledger.Append(ctx, eventstore.Message{Subject: domain.Subject(e), Data: data}, h.last)
 	if err != nil {
-		return Receipt{}, fmt.Errorf("campaign %s: %w", in.cfg.Campaign, err)
+		return Receipt{}, fmt.Errorf("campaign %s: %w", in.cfg.Campaign, afterSeal(err))
 	}
 	if err := in.register.confirm(ctx, appended.Sequence, appended.Control); err != nil {
 		return Receipt{}, fmt.Errorf("campaign %s: %w: %w", in.cfg.Campaign, eventstore.ErrOutcomeUnknown, err)

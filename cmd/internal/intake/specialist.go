@@ -36,8 +36,8 @@ func setSpecialist(r *domain.Register, id string, p domain.Profile) (domain.Payl
 	}
 	s, ok := r.Specialist(id)
 	switch {
-	case r.Campaign().Status == domain.StatusArchived:
-		return nil, 0, &NotAllowedError{errors.New("the campaign is archived")}
+	case r.Campaign().ArchivedAt != 0:
+		return nil, 0, &domain.Refusal{Code: domain.ClosedCampaign, Sequence: r.Campaign().ArchivedAt}
 	case !ok:
 		return domain.SpecialistRegistered{Specialist: id, Profile: p}, 0, nil
 	case s.Profile == p:

@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sakipaldies.lv/ledger/cmd/internal/intake"
+	"sakipaldies.lv/ledger/domain"
+)
+
+// rulesFlag adds --rules.
+func rulesFlag(cmd *cobra.Command) *string {
+	file := cmd.Flags().String("rules", "", "file with the award rule, as JSON")
+	notFromEnvironment(cmd, "rules")
+	return file
+}
+
+// readRule reads an award rule, or nil where no file is named.
+func readRule(file string) (*domain.AwardRule, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := readFile("--rules", file, domain.MaxAwardRuleBytes)
+	if err != nil {
+		return nil, err
+	}
+	rule, err := domain.ParseAwardRule(data)
+	if err != nil {
+		return nil, usagef("--rules %s: %v", file, err)
+	}
+	return &rule, nil
+}
+
+func (a *app) resultsCertifyCommand() *cobra.Command {
+	var d domain.ResultsCertified
+	cmd := &cobra.Command{
+		Use:   "certify --campaign ID [--rules FILE]",
+		Short: "Fix the results of a closed campaign, by their digest and by the log's root",
+		Long: "Fix the results of a closed campaign: record the digest of all that was counted as of\n" +
+			"now, the award rule, and the size and root of the signed log where there is one.\n" +
+			"Anybody who has the events can count them again and compare.\n\n" +
+			"FILE is JSON with any of: specialists (how many get the award), institutions and\n" +
+			"institutions_by (institution or branch), letters (of gratitude, for how many of the\n" +
+			"next) or letters_from (for all others with so many votes), minimum_votes (for any of\n" +
+			"them) and without_identity (true: votes of channels without identity count, too).\n\n" +
+			"Annulments stay possible until the campaign is archived. Results that they change are\n" +
+			"certified again, with --supersedes and --reason.",
+		Args: cobra.NoArgs,
+	}
+	campaign, rules := campaignFlag(cmd), rulesFlag(cmd)
+	cmd.Flags().Uint64Var(&d.Supersedes, "supersedes", 0, "event number of the certification that this one corrects")
+	cmd.Flags().StringVar(&d.Reason, "reason", "", "why, for the public record; needed for a correction")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		if d.AwardRule, err = readRule(*rules); err != nil {
+			return err
+		}
+		return a.withCampaign(cmd, *campaign, func(ctx context.Context, c openCampaign) error {
+			return a.certify(ctx, c, d)
+		})
+	}
+	return cmd
+}
+
+// certify counts up to a place in the ledger and certifies that. What comes
+// above it meanwhile is not part of the results.
+func (a *app) certify(ctx context.Context, c openCampaign, d domain.ResultsCertified) error {
+	if err := c.notArchived(); err != nil {
+		return err
+	}
+	doubled, err := c.intake.Doubled(ctx, c.ledger.Replay)
+	if err != nil {
+		return err
+	}
+	if len(doubled) > 0 {
+		return &intake.NotAllowedError{Err: fmt.Errorf("%d votes count beside another one of their voter for a specialist who was registered twice, the first is event %d; run the same `paldies specialist merge` again",
+			len(doubled), doubled[0].Vote)}
+	}
+	info, err := c.ledger.Info(ctx)
+	if err != nil {
+		return err
+	}
+	head, sealed, err := a.signedHead(ctx, c, info.Last)
+	if err != nil {
+		return err
+	}
+	d.Sequence = info.Last
+	if sealed {
+		d.Sequence, d.LogSize, d.LogRoot = head.Size, head.Size, head.Root.String()
+	}
+	tally, err := a.tally(ctx, c.ledger, d.Sequence, time.Time{})
+	if err != nil {
+		return err
+	}
+	d.TallyDigest = tally.Digest()
+	receipt, err := c.intake.Certify(ctx, d)
+	if err != nil {
+		return err
+	}
+	if receipt.Known {
+		_, err = fmt.Fprintf(a.out, "campaign %s: the results were certified before (event %d)\n", c.id, receipt.Sequence)
+		return err
+	}
+	fmt.Fprintf(a.out, "campaign %s: the results as of event %d are certified (event %d)\n%d votes of %d voters, digest %s\n",
+		c.id, d.Sequence, receipt.Sequence, tally.Votes(), tally.Voters(), d.TallyDigest)
+	if sealed {
+		fmt.Fprintf(a.out, "signed log of %d events, root %s\n", d.LogSize, d.LogRoot)
+	} else {
+		fmt.Fprintf(a.err, "the campaign has no signed log: nothing binds the results but the ledger itself; `paldies seal --campaign %s --once` makes one\n", c.id)
+	}
+	if d.AwardRule == nil {
+		return nil
+	}
+	awards, err := tally.Awards(*d.AwardRule)
+	if err != nil {
+		return err
+	}
+	for _, p := range []domain.Prize{awards.Specialists, awards.Institutions, awards.Letters} {
+		a.warnOfTie(c.id, p)
+	}
+	return nil
+}
+
+// warnOfTie says where more win than there are places, and what can be done.
+func (a *app) warnOfTie(campaign string, p domain.Prize) {
+	if p.Unfit != 0 {
+		fmt.Fprintf(a.err, "%s: the decision of event %d does not apply: others tie now, or nobody\n", p.Award, p.Unfit)
+	}
+	if p.Contested > 0 && p.Decision == 0 {
+		fmt.Fprintf(a.err, "%s: %d tie with %d votes for %d places, so that all win: %s; `paldies results decide --campaign %s` records another decision\n",
+			p.Award, len(p.Tied), p.LastIn, p.Contested, candidates(p.Tied), campaign)
+	}
+}
