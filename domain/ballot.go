@@ -145,7 +145,7 @@ func (b Ballot) Counting(c *Campaign) Ballot {
 // annulment after the close lies above the fence by right.
 func (e Entry) Void(c *Campaign) bool {
 	if e.AfterClose {
-		return c.voidAnnulment(e.Sequence, e.Takes)
+		return c.VoidAnnulment(e.Sequence, e.Takes)
 	}
 	return c.Void(e.Sequence)
 }

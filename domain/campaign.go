@@ -140,9 +140,9 @@ func (c *Campaign) Void(sequence uint64) bool {
 	return c.ClosedAt != 0 && sequence > c.ClosedAt
 }
 
-// voidAnnulment is Void for an annulment after the close, which counts if its
+// VoidAnnulment is Void for an annulment after the close, which counts if its
 // vote does and if it lies below the archiving.
-func (c *Campaign) voidAnnulment(sequence, vote uint64) bool {
+func (c *Campaign) VoidAnnulment(sequence, vote uint64) bool {
 	return c.Void(vote) || c.ArchivedAt != 0 && sequence > c.ArchivedAt
 }
 

@@ -128,7 +128,7 @@ func (r *Register) delta(sequence uint64, e Event) (Delta, cellKey) {
 	case VoteRetracted:
 		return r.count(sequence, d.Specialist, d.Vote, -1, d.Active == 0)
 	case VoteAnnulled:
-		if d.AfterClose && r.campaign.voidAnnulment(sequence, d.Vote.Sequence) {
+		if d.AfterClose && r.campaign.VoidAnnulment(sequence, d.Vote.Sequence) {
 			return Delta{Void: true}, cellKey{}
 		}
 		if d.AfterClose { // lies above the fence by right

@@ -12,6 +12,7 @@ import (
 )
 
 func (a *app) campaignArchiveCommand() *cobra.Command {
+	var o sealOptions
 	cmd := &cobra.Command{
 		Use:   "archive ID",
 		Short: "End a published campaign for good: sign all of it, and seal its stream",
@@ -20,10 +21,15 @@ func (a *app) campaignArchiveCommand() *cobra.Command {
 			"any more. After an interruption run it again.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withCampaign(cmd, args[0], a.archive)
+			o.campaign = args[0]
+			return a.withCampaign(cmd, args[0], func(ctx context.Context, c openCampaign) error {
+				c.log = o
+				return a.archive(ctx, c)
+			})
 		},
 	}
 	resumable(cmd)
+	o.logFlags(cmd)
 	return cmd
 }
 

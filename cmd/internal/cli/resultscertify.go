@@ -36,6 +36,7 @@ func readRule(file string) (*domain.AwardRule, error) {
 
 func (a *app) resultsCertifyCommand() *cobra.Command {
 	var d domain.ResultsCertified
+	var o sealOptions
 	cmd := &cobra.Command{
 		Use:   "certify --campaign ID [--rules FILE]",
 		Short: "Fix the results of a closed campaign, by their digest and by the log's root",
@@ -50,14 +51,16 @@ func (a *app) resultsCertifyCommand() *cobra.Command {
 			"certified again, with --supersedes and --reason.",
 		Args: cobra.NoArgs,
 	}
-	campaign, rules := campaignFlag(cmd), rulesFlag(cmd)
+	o.flags(cmd)
+	rules := rulesFlag(cmd)
 	cmd.Flags().Uint64Var(&d.Supersedes, "supersedes", 0, "event number of the certification that this one corrects")
 	cmd.Flags().StringVar(&d.Reason, "reason", "", "why, for the public record; needed for a correction")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if d.AwardRule, err = readRule(*rules); err != nil {
 			return err
 		}
-		return a.withCampaign(cmd, *campaign, func(ctx context.Context, c openCampaign) error {
+		return a.withCampaign(cmd, o.campaign, func(ctx context.Context, c openCampaign) error {
+			c.log = o
 			return a.certify(ctx, c, d)
 		})
 	}

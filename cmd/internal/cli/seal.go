@@ -28,6 +28,11 @@ type sealOptions struct {
 func (o *sealOptions) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.campaign, "campaign", "", "id of the campaign (needed)")
 	required(cmd, "campaign")
+	o.logFlags(cmd)
+}
+
+// logFlags adds those that say where the log is and its key.
+func (o *sealOptions) logFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.dir, "log", "", "folder of the log (default: log/ID in the data directory)")
 	notFromEnvironment(cmd, "log")
 	cmd.Flags().StringVar(&o.keyFile, "signing-key-file", "", "the signing key (default: keys/ID.signer in the data directory)")

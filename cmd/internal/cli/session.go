@@ -156,6 +156,7 @@ type openCampaign struct {
 	node   *node.Node
 	ledger *eventstore.Ledger
 	intake *intake.Intake
+	log    sealOptions // where its log is, if it is not in the data directory
 }
 
 // notArchived refuses what would otherwise be refused after long work.
@@ -177,7 +178,7 @@ func (a *app) withCampaign(cmd *cobra.Command, campaign string, fn func(context.
 		if err != nil {
 			return err
 		}
-		return fn(ctx, openCampaign{campaign, n, l, in})
+		return fn(ctx, openCampaign{id: campaign, node: n, ledger: l, intake: in})
 	})
 }
 

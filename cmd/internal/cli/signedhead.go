@@ -27,7 +27,7 @@ func (a *app) signedHead(ctx context.Context, c openCampaign, covers uint64) (tr
 	if err != nil || revision == 0 {
 		return transparency.Signed{}, false, err
 	}
-	f, err := a.logFolder("", c.id)
+	f, err := a.logFolder(c.log.dir, c.id)
 	if err != nil {
 		return transparency.Signed{}, false, err
 	}
@@ -52,7 +52,7 @@ func (a *app) signedHead(ctx context.Context, c openCampaign, covers uint64) (tr
 	if head, err = published(); err != nil || head.Size >= covers {
 		return head, true, err
 	}
-	s, release, err := a.sealer(ctx, c.node, c.ledger, sealOptions{campaign: c.id}, nil)
+	s, release, err := a.sealer(ctx, c.node, c.ledger, c.log, nil)
 	if errors.Is(err, node.ErrInUse) { // `paldies dev` or `paldies seal` signs
 		head, err = a.awaitHead(ctx, c, covers, published)
 		return head, true, err

@@ -141,7 +141,10 @@ func (a *app) listVotes(ctx context.Context, l *eventstore.Ledger, filter voteFi
 				take(d.Vote.Sequence, "retracted")
 			}
 		case domain.VoteAnnulled:
-			if !void || d.AfterClose {
+			if d.AfterClose {
+				void = register.Campaign().VoidAnnulment(sequence, d.Vote.Sequence)
+			}
+			if !void {
 				take(d.Vote.Sequence, "annulled")
 			}
 		}
