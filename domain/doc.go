@@ -32,6 +32,16 @@
 // a table with a lock; names cut from one copy would keep the campaign's alive in
 // every ballot.
 //
+// Who wins an award is computed, never recorded: from the rule in the
+// certification and from the decisions on ties below it. A decision names all
+// who tie, winners and others, so that it can be told whether it still fits
+// after a correction; a decision that does not fit chooses nobody, because to
+// guess what the jury would have said now is worse than to let all win.
+//
+// The archiving is to annulments what the close is to votes: one that was under
+// way and lies above it is void. Otherwise the stream would have to be sealed in
+// the same moment in which its last event is recorded.
+//
 // An amendment can only loosen the rules (later close, more votes, more
 // channels). A vote that was decided just before an amendment and recorded
 // just after it is therefore valid under both, and a recount needs no

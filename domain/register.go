@@ -132,6 +132,9 @@ func (r *Register) change(sequence uint64, id string, change func(*Specialist)) 
 	return nil
 }
 
+// merge passes over a merge that would close a circle: two organisers may have
+// decided at the same moment in which direction two specialists are merged, and
+// the events of specialists lie on subjects of their own. They are one either way.
 func (r *Register) merge(sequence uint64, d SpecialistMerged) error {
 	from, err := r.known(d.Specialist)
 	if err != nil {
@@ -143,8 +146,11 @@ func (r *Register) merge(sequence uint64, d SpecialistMerged) error {
 		return err
 	case from.MergedInto != "":
 		return fmt.Errorf("specialist %s was merged into %s already", from.ID, from.MergedInto)
-	case r.Canonical(into.ID) == from.ID:
-		return fmt.Errorf("specialists %s and %s would be merged into each other", from.ID, into.ID)
 	}
-	return r.change(sequence, from.ID, func(s *Specialist) { s.MergedInto = into.ID })
+	circle := r.Canonical(into.ID) == from.ID
+	return r.change(sequence, from.ID, func(s *Specialist) {
+		if !circle {
+			s.MergedInto = into.ID
+		}
+	})
 }

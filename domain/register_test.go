@@ -56,12 +56,20 @@ func TestMerges(t *testing.T) {
 		t.Errorf("votes of an unknown specialist count for %s", got)
 	}
 	for says, d := range map[string]domain.SpecialistMerged{
-		"merged into each other":          merge(skele, berzina), // a circle of three
 		"was merged into":                 merge(berzina, udre),
 		"nav-tadas is not registered":     merge("nav-tadas", udre),
 		"nav-tadas-ari is not registered": merge(udre, "nav-tadas-ari"),
 	} {
 		wantErr(t, s.register.Apply(99, s.event(d)), says)
+	}
+	sequence := s.admin(merge(skele, berzina)) // closes a circle of three
+	for _, id := range []string{berzina, cirule, skele} {
+		if got := s.register.Canonical(id); got != skele {
+			t.Errorf("behind the circle the votes of %s count for %s, want %s", id, got, skele)
+		}
+	}
+	if sp, _ := s.register.Specialist(skele); sp.Last != sequence || sp.MergedInto != "" {
+		t.Errorf("behind the circle %s is %+v", skele, sp)
 	}
 	s.admin(merge(skele, udre))
 	if got := s.register.Canonical(berzina); got != udre {

@@ -60,7 +60,9 @@ func (w *twin) fold(sequence uint64, e domain.Event) {
 	case domain.SpecialistWithdrawn:
 		w.withdrawn[d.Specialist] = true
 	case domain.SpecialistMerged:
-		w.into[d.Specialist] = d.Into
+		if w.canonical(d.Into) != d.Specialist {
+			w.into[d.Specialist] = d.Into
+		}
 	case domain.ResultsDecided:
 		w.decided[d.Award] = d
 	case domain.VoteCast:

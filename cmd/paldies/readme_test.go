@@ -18,7 +18,12 @@ var variable = regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)|[0-9
 // readmeBlocks are the console blocks of the README, line by line.
 func readmeBlocks(t *testing.T) [][]string {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
+	return consoleBlocks(t, "../../README.md")
+}
+
+func consoleBlocks(t *testing.T, name string) [][]string {
+	t.Helper()
+	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,6 +106,39 @@ func TestREADMECommands(t *testing.T) {
 	}
 	if ran != 15 {
 		t.Errorf("%d commands found in the README", ran)
+	}
+}
+
+// TestEndPage runs the commands of the page about the end of a campaign, as they
+// stand there, on a set of ballots.
+func TestEndPage(t *testing.T) {
+	block, set := consoleBlocks(t, "../../docs/end-of-a-campaign.md")[0], generateBallots(t)[1]
+	set.name = "2018"
+	dir := t.TempDir()
+	data := filepath.Join(dir, "paldies-data")
+	set.open(t, data)
+	paldies(t, data, set.importArgs()...)
+	program := "#!/bin/sh\nexport " + runMain + "=1\nexec '" + os.Args[0] + "' \"$@\"\n"
+	check(t, os.WriteFile(filepath.Join(dir, "paldies"), []byte(program), 0o755))
+	var script strings.Builder
+	for _, line := range block {
+		command, ok := strings.CutPrefix(line, "$ ")
+		if !ok {
+			t.Fatalf("no command: %s", line)
+		}
+		script.WriteString(command + "\n")
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", "-e")
+	cmd.Dir, cmd.Stdin = dir, strings.NewReader(script.String())
+	cmd.Env = append(os.Environ(), "PATH="+dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"2018 closed", "s8 merged into s9", "are certified", "signed log of", "are published", "its stream is sealed", "Certified results (1) are those of the events"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("nothing says %q:\n%s", want, out)
+		}
 	}
 }
 

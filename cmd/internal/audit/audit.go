@@ -233,7 +233,9 @@ func (a *auditor) rules(sequence uint64, e domain.Event) {
 	case domain.SpecialistWithdrawn:
 		a.end(d.Specialist, ending{moment{sequence, e.Time}, "was withdrawn"})
 	case domain.SpecialistMerged:
-		a.end(d.Specialist, ending{moment{sequence, e.Time}, "was merged into " + d.Into})
+		if s, _ := a.tally.Register().Specialist(d.Specialist); s.MergedInto != "" { // else it would have closed a circle
+			a.end(d.Specialist, ending{moment{sequence, e.Time}, "was merged into " + d.Into})
+		}
 		a.merged[a.tally.Register().Canonical(d.Into)] = moment{sequence, e.Time}
 	case domain.CampaignClosed:
 		a.closed = moment{sequence, e.Time}

@@ -23,24 +23,25 @@ const (
 // for a campaign that has no log. Where nobody else signs and the log is here,
 // it is signed here.
 func (a *app) signedHead(ctx context.Context, c openCampaign, covers uint64) (transparency.Signed, bool, error) {
-	head, revision, err := transparency.LoadSigned(ctx, c.node.Conn(), domain.StreamName(c.id))
-	if err != nil || revision == 0 {
-		return transparency.Signed{}, false, err
+	recorded := func() (head transparency.Signed, err error) {
+		head, _, err = transparency.LoadSigned(ctx, c.node.Conn(), domain.StreamName(c.id))
+		return head, err
+	}
+	head, err := recorded()
+	if err != nil || head == (transparency.Signed{}) {
+		return head, false, err
 	}
 	f, err := a.logFolder(c.log.dir, c.id)
 	if err != nil {
-		return transparency.Signed{}, false, err
+		return head, false, err
 	}
 	keys, err := f.Keys()
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // it is elsewhere: the signer's record must do
-		head, err = a.awaitHead(ctx, c, covers, func() (transparency.Signed, error) {
-			head, _, err := transparency.LoadSigned(ctx, c.node.Conn(), domain.StreamName(c.id))
-			return head, err
-		})
+		head, err = a.awaitHead(ctx, c, covers, recorded)
 		return head, true, err
 	case err != nil:
-		return transparency.Signed{}, false, err
+		return head, false, err
 	}
 	published := func() (transparency.Signed, error) {
 		checkpoint, err := f.Checkpoint(keys)
@@ -58,7 +59,7 @@ func (a *app) signedHead(ctx context.Context, c openCampaign, covers uint64) (tr
 		return head, true, err
 	}
 	if err != nil {
-		return transparency.Signed{}, false, err
+		return head, false, err
 	}
 	checkpoint, err := s.RunToEnd(ctx)
 	return transparency.Signed{Size: checkpoint.Size, Root: checkpoint.Root}, true, errors.Join(err, release())

@@ -123,6 +123,9 @@ var forgeries = map[string]func(f *forger) forgery{
 	"escaping-channel": func(f *forger) forgery {
 		return forgery{data: f.cast(f.vote.Specialist, "x\x1b[2K\x1b[1A\nok    All good", 1)}
 	},
+	"half-merge": func(f *forger) forgery { // as one that was killed after its first event
+		return forgery{data: domain.SpecialistMerged{Specialist: f.vote.Specialist, Into: "zanete-kirsone", Decision: "VK-2018/1"}}
+	},
 	"garbage": func(f *forger) forgery { return forgery{raw: []byte("nav notikums"), subject: f.subjects[f.at]} },
 	"unknown-kind": func(f *forger) forgery {
 		return forgery{subject: f.subjects[f.at], raw: fmt.Appendf(nil,

@@ -197,6 +197,38 @@ func TestMergeIsInterrupted(t *testing.T) {
 	}
 }
 
+// TestMergesThatMeet: two organisers merge two specialists at the same moment, in
+// both directions. They are one, and nothing stops.
+func TestMergesThatMeet(t *testing.T) {
+	opposite := merge
+	opposite.Specialist, opposite.Into = merge.Into, merge.Specialist
+	for range 10 {
+		w := newWorld(t, 0)
+		w.submit(w.intake(w.ledger), vote("Anna", "ilze", "1"), vote("Anna", "zanete", "2"), vote("Pēteris", "ilze", "3"))
+		var both sync.WaitGroup
+		for _, m := range []intake.Merge{merge, opposite} {
+			in := w.intake(w.ledger)
+			both.Go(func() {
+				_, err := in.MergeSpecialist(t.Context(), w.ledger.Replay, m)
+				if notAllowed := (*intake.NotAllowedError)(nil); err != nil && !errors.As(err, &notAllowed) {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+		w.audited()
+		r := w.count().Register()
+		if r.Canonical("ilze") != r.Canonical("zanete") || w.count().Votes() != 2 {
+			t.Errorf("the votes count for %s and %s, and there are %d", r.Canonical("ilze"), r.Canonical("zanete"), w.count().Votes())
+		}
+		in := w.intake(w.ledger)
+		for _, specialist := range []string{"ilze", "zanete"} {
+			_, err := in.Submit(t.Context(), vote("Pēteris", specialist, "4"+specialist))
+			refusedWith(t, err, domain.AlreadyVoted)
+		}
+	}
+}
+
 func TestMergesThatCannotBe(t *testing.T) {
 	w := newWorld(t, 0)
 	in := w.intake(w.ledger)
