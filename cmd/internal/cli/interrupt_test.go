@@ -110,7 +110,7 @@ func TestResumption(t *testing.T) {
 	}
 	walk(root)
 	slices.Sort(can)
-	if want := []string{"paldies restore", "paldies specialist import", "paldies vote annul", "paldies vote import"}; !slices.Equal(can, want) {
+	if want := []string{"paldies campaign archive", "paldies restore", "paldies specialist import", "paldies specialist merge", "paldies vote annul", "paldies vote import"}; !slices.Equal(can, want) {
 		t.Errorf("commands that go on: %q", can)
 	}
 
