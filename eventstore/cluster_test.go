@@ -211,3 +211,24 @@ func (c *clustered) waitForGrowth() {
 	before := count()
 	storetest.Eventually(c, "appends go on", func() bool { return count() > before+100 })
 }
+
+// TestASealedCluster: what one server has sealed takes nothing through any of
+// them, and is set up as it must be.
+func TestASealedCluster(t *testing.T) {
+	c := newClustered(t, storetest.NewCluster(t), "LEDGER_sealed")
+	if err := c.ledgers[0].Seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, ledger := range c.ledgers {
+		storetest.Eventually(t, "every server knows of the seal", func() bool {
+			found, err := ledger.CheckConfig(t.Context(), true)
+			return err == nil && found == nil
+		})
+		if _, err := ledger.Append(t.Context(), storetest.Event(storetest.Subject(c.config.Stream, i)), 0); !errors.Is(err, eventstore.ErrSealed) {
+			t.Errorf("append through server %d: %v", i, err)
+		}
+		if err := ledger.Seal(t.Context()); err != nil {
+			t.Errorf("seal again through server %d: %v", i, err)
+		}
+	}
+}

@@ -337,6 +337,8 @@ type campaignView struct {
 	VotesPerVoter int              `json:"votes_per_voter"`
 	KeyID         string           `json:"key_id"`
 	ClosedAt      uint64           `json:"closed_at_sequence,omitzero"`
+	Certified     uint64           `json:"certified_at_sequence,omitzero"` // the newest certification
+	Published     uint64           `json:"published_certification,omitzero"`
 	Specialists   int              `json:"specialists"`
 	Events        uint64           `json:"events"`
 }
@@ -356,9 +358,12 @@ func (a *app) viewCampaign(ctx context.Context, n *node.Node, id string) (_ camp
 		return campaignView{}, err
 	}
 	c := in.Register().Campaign()
+	certified, _ := c.Certification()
+	published, _ := c.Publication()
 	return campaignView{
 		ID: c.ID, Title: c.Title, Status: c.Status, OpensAt: domain.FormatTime(c.OpensAt), ClosesAt: domain.FormatTime(c.ClosesAt),
 		Timezone: c.Timezone, Channels: c.Channels, VotesPerVoter: c.VotesPerVoter, KeyID: c.KeyID, ClosedAt: c.ClosedAt,
+		Certified: certified.Event, Published: published.Certified,
 		Specialists: len(in.Register().Specialists()), Events: info.Last,
 	}, nil
 }
@@ -412,11 +417,20 @@ func (a *app) campaignShowCommand() *cobra.Command {
 			if v.VotesPerVoter > 0 {
 				limit = strconv.Itoa(v.VotesPerVoter)
 			}
-			return a.print(*format, listing{value: v, whole: true, columns: []string{"campaign", v.ID}, rows: [][]string{
+			rows := [][]string{
 				{"title", v.Title}, {"status", string(v.Status)}, {"opens_at", v.OpensAt}, {"closes_at", v.ClosesAt},
 				{"timezone", v.Timezone}, {"channels", strings.Join(channels, ", ")}, {"votes_per_voter", limit},
 				{"specialists", strconv.Itoa(v.Specialists)}, {"events", strconv.FormatUint(v.Events, 10)}, {"key_id", v.KeyID},
-			}})
+			}
+			for _, step := range []struct {
+				name  string
+				event uint64
+			}{{"closed", v.ClosedAt}, {"certified", v.Certified}, {"published", v.Published}} {
+				if step.event != 0 {
+					rows = append(rows, []string{step.name, fmt.Sprintf("event %d", step.event)})
+				}
+			}
+			return a.print(*format, listing{value: v, whole: true, columns: []string{"campaign", v.ID}, rows: rows})
 		})
 	}
 	return cmd

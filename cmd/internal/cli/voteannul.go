@@ -118,9 +118,12 @@ func (a *app) annul(ctx context.Context, in *intake.Intake, votes []domain.Annul
 	start := time.Now()
 	result, err := in.AnnulAll(ctx, votes)
 	var invalid *intake.InvalidError
+	var refusal *domain.Refusal
 	switch {
 	case errors.As(err, &invalid):
 		return usageError{err}
+	case errors.As(err, &refusal): // running it again changes nothing
+		return err
 	case err != nil:
 		return fmt.Errorf("%d votes annulled so far, run it again to go on: %w", result.Recorded, err)
 	}
