@@ -3,6 +3,7 @@ package domain_test
 import (
 	"fmt"
 	"slices"
+	"testing"
 
 	"pgregory.net/rapid"
 
@@ -27,9 +28,8 @@ func rules() *rapid.Generator[domain.AwardRule] {
 }
 
 // decision is one about those who tie, or about anybody.
-func (p *program) decision(t *rapid.T) domain.ResultsDecided {
+func (p *program) decision(t *rapid.T, rule domain.AwardRule) domain.ResultsDecided {
 	award := rapid.SampledFrom([]domain.Award{domain.SpecialistAward, domain.InstitutionAward, domain.Letter}).Draw(t, "award")
-	rule := rules().Draw(t, "rule")
 	awards, err := p.tally.Awards(rule)
 	if err != nil {
 		t.Fatal(err)
@@ -127,9 +127,52 @@ func (w *twin) candidates(rule domain.AwardRule) (specialists, withdrawn, instit
 	return specialists, withdrawn, institutions
 }
 
-// checkAwards holds awards against those of the twin.
-func (p *program) checkAwards(t *rapid.T) {
-	rule := rules().Draw(t, "rule")
+// TestAwardsOfPrograms: a few votes, so that many tie, and then decisions and
+// annulments by turns under one rule.
+func TestAwardsOfPrograms(t *testing.T) {
+	decided, unfit := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		p := newProgram(t)
+		p.tb = t
+		var votes []uint64
+		for range rapid.IntRange(0, 12).Draw(t, "votes") {
+			s := p.submission(domain.Vote, p.newID(), rapid.SampledFrom(praised[:4]).Draw(t, "specialist"))
+			if rapid.IntRange(0, 4).Draw(t, "slip") == 0 {
+				s = p.slip(s.Specialist)
+			}
+			d, err := p.decide(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.add(d.Event)
+			votes = append(votes, uint64(len(p.log)))
+		}
+		p.specialist(t)
+		p.add(p.event(domain.CampaignClosed{}))
+		rule := rules().Draw(t, "rule")
+		for range rapid.IntRange(1, 4).Draw(t, "turns") {
+			p.add(p.event(p.decision(t, rule)))
+			decided += p.checkAwards(t, rule)
+			if len(votes) == 0 || rapid.Bool().Draw(t, "annul nothing") {
+				continue
+			}
+			a := p.annulment(rapid.SampledFrom(votes).Draw(t, "vote"))
+			if d, err := domain.DecideAnnulment(&p.register, p.ballots[a.Voter], a); err == nil && d.Recorded == 0 {
+				p.add(d.Event)
+			}
+			if p.checkAwards(t, rule) == 0 {
+				unfit++
+			}
+		}
+	})
+	if decided == 0 || unfit == 0 {
+		t.Errorf("decisions applied %d times, and %d times not", decided, unfit)
+	}
+}
+
+// checkAwards holds awards against those of the twin, and returns how many
+// decisions apply.
+func (p *program) checkAwards(t *rapid.T, rule domain.AwardRule) (decided int) {
 	awards, err := p.tally.Awards(rule)
 	if err != nil {
 		t.Fatal(err)
@@ -158,6 +201,12 @@ func (p *program) checkAwards(t *rapid.T) {
 			t.Fatalf("%v with %d votes is not among the passed over: %+v", who, votes, awards.PassedOver)
 		}
 	}
+	for _, prize := range []domain.Prize{awards.Specialists, awards.Institutions, awards.Letters} {
+		if prize.Decision != 0 {
+			decided++
+		}
+	}
+	return decided
 }
 
 // samePrize returns the winners.

@@ -269,7 +269,7 @@ func (p *program) campaign(t *rapid.T) {
 		domain.CampaignAmended{VotesPerVoter: &limit},
 		domain.CampaignAmended{AddChannels: []domain.Channel{{Name: "kiosks", Identity: domain.Declared}}},
 		domain.CampaignClosed{}, domain.ResultsCertified{Sequence: 1, TallyDigest: "00"},
-		domain.ResultsPublished{Certified: 1}, domain.CampaignArchived{}, p.decision(t),
+		domain.ResultsPublished{Certified: 1}, domain.CampaignArchived{}, p.decision(t, rules().Draw(t, "decided by rule")),
 	}).Draw(t, "event"))
 }
 
@@ -318,7 +318,7 @@ func (p *program) check(t *rapid.T) {
 	if len(cells) != 0 {
 		t.Fatalf("only the twin has %+v", cells)
 	}
-	p.checkAwards(t)
+	p.checkAwards(t, rules().Draw(t, "rule"))
 	p.checkStandings(t, total, known)
 }
 

@@ -17,6 +17,12 @@
 // kept as intake sees them, forged votes included: what intake honestly
 // decides on top of a forgery is no second mismatch.
 //
+// The end of a campaign is checked as its beginning is. Results are counted again
+// as of the event that each certification names, and compared by their digest;
+// the root that it names must be that of the events; corrections form a chain,
+// and what is published is its end. A merge that was not finished is the state of
+// some ballots, and is reported as such.
+//
 // What an audit of the events alone cannot see: a voter whom somebody
 // invented, a retraction that the voter never sent, an event that never
 // arrived, and a ledger that was rewritten as a whole. The last of these shows

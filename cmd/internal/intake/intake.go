@@ -17,6 +17,12 @@
 // its leader knew it afterwards, shows no close below the vote. The same holds
 // for a vote that a retry finds: it may lie above a close that this process
 // has not heard of yet.
+//
+// A merge and a certification need what lies above the ballots: a look at the
+// whole ledger. Neither trusts that nothing comes meanwhile. A merge is one event,
+// then looks until no voter has two votes left, and can be finished by anybody; a
+// certification names the event up to which it counts, so that an annulment that
+// races with it is simply not part of it.
 package intake
 
 import (
