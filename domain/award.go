@@ -66,6 +66,7 @@ type Winner struct {
 	// share it, those too whom a decision has passed over.
 	Rank    int
 	Votes   int64       // that count for awards
+	Voters  int64       // as in Standing; 0 for an institution or a branch
 	Profile *Specialist // nil for an institution or a branch
 }
 
@@ -145,7 +146,7 @@ func (t *Tally) candidates(rule AwardRule) (ranked, withdrawn []Winner) {
 	}
 	RankStandings(standings)
 	for _, s := range standings {
-		w := Winner{Candidate: Candidate{Specialist: s.Specialist.ID}, Rank: s.Rank, Votes: s.Votes, Profile: s.Specialist}
+		w := Winner{Candidate: Candidate{Specialist: s.Specialist.ID}, Rank: s.Rank, Votes: s.Votes, Voters: s.Voters, Profile: s.Specialist}
 		if s.Specialist.Withdrawn {
 			withdrawn = append(withdrawn, w)
 		} else {
@@ -279,10 +280,13 @@ func (t *Tally) DecideTie(rule AwardRule, award Award, winners []string, decisio
 		named[w] = true
 	}
 	for _, c := range p.Tied {
-		if named[c.String()] {
+		switch left, asked := named[c.String()]; {
+		case left:
 			d.Winners = append(d.Winners, c)
-			delete(named, c.String())
-		} else {
+			named[c.String()] = false
+		case asked:
+			return ResultsDecided{}, fmt.Errorf("%s: %s may be either of two who tie; give one of them another name first", award, quote(c.String()))
+		default:
 			d.Others = append(d.Others, c)
 		}
 	}

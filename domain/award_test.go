@@ -146,6 +146,11 @@ func TestAwards(t *testing.T) {
 			if got := strings.Join(over, ", "); got != c.over {
 				t.Errorf("passed over are %q, want %q", got, c.over)
 			}
+			for _, w := range awards.Specialists.Winners {
+				if _, voters := s.votesOf(w.Candidate.Specialist); w.Voters != voters || w.Profile.ID != w.Candidate.Specialist {
+					t.Errorf("%+v has %d voters", w, voters)
+				}
+			}
 			if awards.Sequence != uint64(len(s.log)) || awards.Rule != c.rule {
 				t.Errorf("they are those of %+v as of event %d", awards.Rule, awards.Sequence)
 			}
@@ -252,6 +257,19 @@ func TestDecisionAmongBranches(t *testing.T) {
 	if _, err := tally.Awards(domain.AwardRule{}); err == nil {
 		t.Error("a rule that gives nothing is taken")
 	}
+}
+
+// TestDecisionAmongNamesakes: a text that two can be meant by chooses nobody.
+func TestDecisionAmongNamesakes(t *testing.T) {
+	s := newStory(t)
+	s.admin(domain.SpecialistRegistered{Specialist: "a", Profile: profile("Ādams", "Rīga / Centrs", "", "")})
+	s.admin(domain.SpecialistRegistered{Specialist: "b", Profile: profile("Beāte", "Rīga", "Centrs", "")})
+	s.votes("a", 1)
+	s.votes("b", 1)
+	s.close()
+	_, err := s.tally.DecideTie(domain.AwardRule{Institutions: 1, InstitutionsBy: domain.ByBranch}, domain.InstitutionAward,
+		[]string{"Rīga / Centrs"}, "Nr. 1", "Žūrijas balsojums.")
+	wantErr(t, err, `institutions: "Rīga / Centrs" may be either of two who tie`)
 }
 
 func TestParseAwardRule(t *testing.T) {
