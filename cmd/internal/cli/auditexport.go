@@ -6,9 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -53,31 +52,19 @@ func exportLog(ctx context.Context, f *transparency.Folder, campaign, name strin
 	if _, err := sameCampaign(keys, campaign); err != nil {
 		return 0, err
 	}
-	if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
-		return 0, fmt.Errorf("%s is there already: choose another name, or remove it", name)
-	}
-	file, err := os.CreateTemp(filepath.Dir(name), ".export-*")
-	if err != nil {
-		return 0, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(file.Name()))
-		}
-	}()
-	compressed := gzip.NewWriter(file)
-	archive := tar.NewWriter(compressed)
-	err = f.Export(keys, func(path string, data []byte) error {
-		files++
-		header := &tar.Header{Name: campaign + "/" + path, Mode: 0o644, Size: int64(len(data)), Typeflag: tar.TypeReg}
-		if err := errors.Join(ctx.Err(), archive.WriteHeader(header)); err != nil {
+	err = writeNewFile(name, func(w io.Writer) error {
+		compressed := gzip.NewWriter(w)
+		archive := tar.NewWriter(compressed)
+		err := f.Export(keys, func(path string, data []byte) error {
+			files++
+			header := &tar.Header{Name: campaign + "/" + path, Mode: 0o644, Size: int64(len(data)), Typeflag: tar.TypeReg}
+			if err := errors.Join(ctx.Err(), archive.WriteHeader(header)); err != nil {
+				return err
+			}
+			_, err := archive.Write(data)
 			return err
-		}
-		_, err := archive.Write(data)
-		return err
+		})
+		return errors.Join(err, archive.Close(), compressed.Close())
 	})
-	if err = errors.Join(err, archive.Close(), compressed.Close(), file.Sync(), file.Close()); err != nil {
-		return 0, err
-	}
-	return files, os.Rename(file.Name(), name)
+	return files, err
 }
