@@ -30,6 +30,7 @@ var imports = map[string][]string{
 	"projections/postgres/pgtest":      {"projections/postgres/pgserver"},
 	"cmd/internal/audit":               {"domain", "eventstore", "eventstore/transparency", "projections"},
 	"cmd/internal/credential":          {"domain", "eventstore", "eventstore/bucket"},
+	"cmd/internal/report":              {"domain", "projections"},
 	"cmd/internal/schema":              {}, // the schemas are written, not made from ours
 	"cmd/internal/intake":              {"domain", "eventstore", "cmd/internal/csvfile"},
 	"cmd/internal/load":                {}, // it knows the API by its contract, like any client

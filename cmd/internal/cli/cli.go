@@ -98,7 +98,7 @@ func (a *app) root() *cobra.Command {
 	})
 	root.AddCommand(
 		a.demoCommand(), a.devCommand(), a.campaignCommand(), a.specialistCommand(), a.channelCommand(),
-		a.voteCommand(), a.resultsCommand(), a.auditCommand(), a.doctorCommand(),
+		a.voteCommand(), a.resultsCommand(), a.reportCommand(), a.auditCommand(), a.doctorCommand(),
 		a.intakeCommand(), a.queueCommand(), a.projectCommand(), a.migrateCommand(),
 		a.sealCommand(), a.receiptCommand(), a.restoreCommand(), a.schemaCommand(), a.benchCommand(),
 	)

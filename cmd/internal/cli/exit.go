@@ -12,6 +12,7 @@ import (
 	"sakipaldies.lv/ledger/cmd/internal/keyring"
 	"sakipaldies.lv/ledger/cmd/internal/load"
 	"sakipaldies.lv/ledger/cmd/internal/node"
+	"sakipaldies.lv/ledger/cmd/internal/report"
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore"
 	"sakipaldies.lv/ledger/eventstore/transparency"
@@ -62,7 +63,7 @@ var unavailable = []error{
 // mismatches are what a verification finds, and what halts a signer.
 var mismatches = []error{
 	errMismatch, eventstore.ErrCorrupt, eventstore.ErrDiffers, transparency.ErrFork, transparency.ErrShorter, transparency.ErrMisread,
-	transparency.ErrChanged, transparency.ErrSignature, transparency.ErrMalformed,
+	transparency.ErrChanged, transparency.ErrSignature, transparency.ErrMalformed, report.ErrTotals,
 }
 
 func isMismatch(err error) bool {

@@ -74,14 +74,22 @@ func (a *app) resultsCommand() *cobra.Command {
 // errAsOf ends a replay at the asked moment.
 var errAsOf = errors.New("the asked moment is reached")
 
+// checkAsOf refuses a sequence that the ledger has not reached.
+func checkAsOf(asOf uint64, info eventstore.Info) error {
+	if asOf > info.Last {
+		return usagef("--as-of-sequence %d: the ledger has %d events", asOf, info.Last)
+	}
+	return nil
+}
+
 // tally folds the ledger up to a sequence or a moment; zero is the end.
 func (a *app) tally(ctx context.Context, l *eventstore.Ledger, asOf uint64, at time.Time) (*domain.Tally, error) {
 	info, err := l.Info(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if asOf > info.Last {
-		return nil, usagef("--as-of-sequence %d: the ledger has %d events", asOf, info.Last)
+	if err := checkAsOf(asOf, info); err != nil {
+		return nil, err
 	}
 	tally := new(domain.Tally)
 	var counted atomic.Int64
