@@ -63,7 +63,7 @@ var unavailable = []error{
 // mismatches are what a verification finds, and what halts a signer.
 var mismatches = []error{
 	errMismatch, eventstore.ErrCorrupt, eventstore.ErrDiffers, transparency.ErrFork, transparency.ErrShorter, transparency.ErrMisread,
-	transparency.ErrChanged, transparency.ErrSignature, transparency.ErrMalformed, report.ErrTotals,
+	transparency.ErrChanged, transparency.ErrSignature, transparency.ErrMalformed, report.ErrTotals, report.ErrDigest,
 }
 
 func isMismatch(err error) bool {

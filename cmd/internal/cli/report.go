@@ -17,7 +17,7 @@ import (
 
 func (a *app) reportCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "report", Short: "Write what leaves the ledger for people: exports, the protocol"}
-	cmd.AddCommand(a.reportExportCommand())
+	cmd.AddCommand(a.reportExportCommand(), a.reportProtocolCommand())
 	return cmd
 }
 

@@ -18,7 +18,7 @@ const maxEvents = math.MaxUint32
 
 // ErrTotals says that what was written does not add up to what was counted. The
 // ledger then breaks a rule; the audit names the events.
-var ErrTotals = errors.New("the export does not add up to the results; run `paldies audit verify`")
+var ErrTotals = errors.New("the report does not add up to the results; run `paldies audit verify`")
 
 // Source is a ledger as of one of its events. Its fields are not changed while
 // it is read.
@@ -117,13 +117,18 @@ func (s Source) count(ctx context.Context) (*count, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c, c.check()
+}
+
+// check wants each vote to be one of the four that it can be.
+func (c *count) check() (err error) {
 	c.totals.Active, c.totals.Voters = c.tally.Votes(), c.tally.Voters()
 	if t := c.totals; t.Cast != t.Active+t.Retracted+t.Annulled+t.Void {
-		return nil, fmt.Errorf("%w: %d votes were cast, but %d are active, %d retracted, %d annulled and %d void",
+		return fmt.Errorf("%w: %d votes were cast, but %d are active, %d retracted, %d annulled and %d void",
 			ErrTotals, t.Cast, t.Active, t.Retracted, t.Annulled, t.Void)
 	}
 	c.zone, err = location(&c.tally)
-	return c, err
+	return err
 }
 
 // note keeps what a vote's row must know and its own event does not.

@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sakipaldies.lv/ledger/cmd/internal/node"
+	"sakipaldies.lv/ledger/cmd/internal/queue"
+	"sakipaldies.lv/ledger/cmd/internal/report"
+	"sakipaldies.lv/ledger/eventstore/transparency"
+)
+
+// What a protocol can be besides JSON.
+const (
+	asMarkdown format = "md"
+	asHTML     format = "html"
+)
+
+// protocolOptions are the flags of `report protocol`.
+type protocolOptions struct {
+	campaign string
+	log      string // folder; empty for the data directory's
+	asOf     uint64
+	language report.Language
+	format   format
+	file     string // empty for standard output
+}
+
+func (a *app) reportProtocolCommand() *cobra.Command {
+	var o protocolOptions
+	cmd := &cobra.Command{
+		Use:   "protocol --campaign ID",
+		Short: "Say on one page what happened in a campaign, and how to check it",
+		Long: "Say on one page, for the press and for the file, what happened in a campaign: its\n" +
+			"window, votes by what became of them and by channel, refusals where they are known,\n" +
+			"annulments by decision with the votes before and after, the first places, what was\n" +
+			"certified and signed, and the commands that check all of it. Certified results are\n" +
+			"counted again; exit code 3 says that they are not those of the ledger.",
+		Args: cobra.NoArgs,
+	}
+	campaign := campaignFlag(cmd)
+	dir := logFlag(cmd, "folder of the log (default: log/ID in the data directory)")
+	language := cmd.Flags().String("lang", string(report.Latvian), "lv or en")
+	cmd.Flags().StringVar(&o.file, "file", "", "new file to write instead of standard output")
+	cmd.Flags().Uint64Var(&o.asOf, "as-of-sequence", 0, "tell what the first N events say; 0 for all")
+	notFromEnvironment(cmd, "file", "as-of-sequence")
+	format := formatFlag(cmd, asMarkdown, asHTML, asJSON)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		o.campaign, o.log, o.format = *campaign, *dir, *format
+		if o.language, err = report.ParseLanguage(*language); err != nil {
+			return usagef("--lang: %v", err)
+		}
+		return a.withNode(cmd, func(ctx context.Context, n *node.Node) error { return a.protocol(ctx, n, o) })
+	}
+	return cmd
+}
+
+func (a *app) protocol(ctx context.Context, n *node.Node, o protocolOptions) (err error) {
+	l, err := a.openLedger(ctx, n, o.campaign)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeLedger(l)) }()
+	c := report.ProtocolConfig{Now: a.now()}
+	if c.Log, err = a.signedLog(o.log, o.campaign); err != nil {
+		return err
+	}
+	c.Refusals, err = queue.CountOutcomes(ctx, n.Conn(), o.campaign)
+	if errors.Is(err, queue.ErrNoQueue) {
+		c.Refusals = nil // nothing was handed in by it
+	} else if err != nil {
+		return err
+	}
+	s, err := a.source(ctx, l, o.asOf)
+	if err != nil {
+		return err
+	}
+	stop := a.progress("count", int64(s.Last), s.Read.Load)
+	p, err := report.MakeProtocol(ctx, s, c)
+	stop()
+	if err != nil {
+		return fmt.Errorf("campaign %s: %w", o.campaign, err)
+	}
+	return a.writeOut(o.file, func(w io.Writer) error {
+		switch o.format {
+		case asHTML:
+			return p.HTML(w, o.language)
+		case asJSON:
+			return printJSON(w, p)
+		}
+		return p.Markdown(w, o.language)
+	})
+}
+
+// signedLog is what was signed of a campaign, or nil where nothing is.
+func (a *app) signedLog(dir, campaign string) (*report.Log, error) {
+	f, err := a.logFolder(dir, campaign)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := f.Keys()
+	if errors.Is(err, fs.ErrNotExist) && dir == "" {
+		return nil, nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, noLog(dir, campaign)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, err := sameCampaign(keys, campaign); err != nil {
+		return nil, err
+	}
+	checkpoint, err := f.Checkpoint(keys)
+	if errors.Is(err, transparency.ErrNotSealed) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	text, err := f.Read(transparency.KeysPath)
+	if err != nil {
+		return nil, err
+	}
+	return &report.Log{Origin: checkpoint.Origin, Size: checkpoint.Size, Root: checkpoint.Root.String(),
+		Keys: strings.Fields(string(text))}, nil
+}
