@@ -42,3 +42,18 @@ func writeNewFile(name string, write func(io.Writer) error) (err error) {
 	}
 	return os.Rename(file.Name(), name)
 }
+
+// writeNewFolder makes a folder that is there with all its files or not at all.
+func writeNewFolder(name string, fill func(dir string) error) (err error) {
+	if err := mustBeNew(name); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(name), ".export-*")
+	if err != nil {
+		return err
+	}
+	if err := fill(dir); err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	return os.Rename(dir, name)
+}

@@ -16,8 +16,8 @@ import (
 )
 
 func (a *app) reportCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "report", Short: "Write what leaves the ledger for people: exports, the protocol"}
-	cmd.AddCommand(a.reportExportCommand(), a.reportProtocolCommand())
+	cmd := &cobra.Command{Use: "report", Short: "Write what leaves the ledger for people: exports, the protocol, letters"}
+	cmd.AddCommand(a.reportExportCommand(), a.reportProtocolCommand(), a.reportLettersCommand())
 	return cmd
 }
 

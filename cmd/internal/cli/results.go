@@ -39,7 +39,7 @@ func (a *app) resultsCommand() *cobra.Command {
 	at := timeFlag(cmd, "as-of-time", "count only events before the first one recorded after this moment")
 	url := databaseFlag(cmd, "read the read model in Postgres instead of counting the ledger")
 	format := formatFlag(cmd, asTable, asJSON, asCSV)
-	cmd.AddCommand(a.resultsDecideCommand(), a.resultsCertifyCommand(), a.resultsPublishCommand())
+	cmd.AddCommand(a.resultsAwardsCommand(), a.resultsDecideCommand(), a.resultsCertifyCommand(), a.resultsPublishCommand())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if _, err := new(domain.Tally).Groups(domain.GroupBy(by), time.UTC); by != bySpecialist && err != nil {
 			return usagef("--by: %v", err)

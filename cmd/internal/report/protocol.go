@@ -47,7 +47,9 @@ type Protocol struct {
 	// ChangedBy is the last event that changed the results after the newest
 	// certification, or 0.
 	ChangedBy uint64 `json:"changed_by,omitzero"`
-	Log       *Log   `json:"log"` // null where nothing is signed
+	// Awards are by the rule of the newest certification, or null.
+	Awards *Awards `json:"awards"`
+	Log    *Log    `json:"log"` // null where nothing is signed
 
 	zone *time.Location
 }
@@ -152,8 +154,16 @@ func MakeProtocol(ctx context.Context, s Source, c ProtocolConfig) (*Protocol, e
 	if err := p.addResults(tally); err != nil {
 		return nil, err
 	}
-	for _, certified := range p.Certifications {
-		if err := s.recount(ctx, certified); err != nil {
+	for _, certified := range tally.Register().Campaign().Certifications {
+		counted, err := s.recount(ctx, certified)
+		if err != nil {
+			return nil, err
+		}
+		p.Awards = nil // by an earlier certification
+		if certified.AwardRule == nil {
+			continue
+		}
+		if p.Awards, err = awardsOf(counted, *certified.AwardRule, certified.Event); err != nil {
 			return nil, err
 		}
 	}
@@ -162,20 +172,25 @@ func MakeProtocol(ctx context.Context, s Source, c ProtocolConfig) (*Protocol, e
 }
 
 // recount counts certified results again.
-func (s Source) recount(ctx context.Context, c Certification) error {
-	if c.Sequence > s.Last {
-		return fmt.Errorf("event %d: %w: it certifies up to event %d", c.Event, ErrDigest, c.Sequence)
+func (s Source) recount(ctx context.Context, c domain.Certified) (*domain.Tally, error) {
+	if c.Sequence >= c.Event {
+		return nil, fmt.Errorf("event %d: %w: it certifies up to event %d", c.Event, ErrDigest, c.Sequence)
 	}
 	s.Last = c.Sequence
-	var tally domain.Tally
-	err := s.replay(ctx, func(sequence uint64, e domain.Event) error {
-		_, err := tally.Apply(sequence, e)
-		return err
-	})
+	tally, err := s.tally(ctx)
 	if err == nil && tally.Digest() != c.TallyDigest {
 		err = fmt.Errorf("event %d: %w", c.Event, ErrDigest)
 	}
-	return err
+	return tally, err
+}
+
+// tally counts and notes nothing else.
+func (s Source) tally(ctx context.Context) (*domain.Tally, error) {
+	t := new(domain.Tally)
+	return t, s.replay(ctx, func(sequence uint64, e domain.Event) error {
+		_, err := t.Apply(sequence, e)
+		return err
+	})
 }
 
 // refused sorts by code; what was accepted is no refusal.

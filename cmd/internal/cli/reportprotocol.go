@@ -46,7 +46,7 @@ func (a *app) reportProtocolCommand() *cobra.Command {
 	}
 	campaign := campaignFlag(cmd)
 	dir := logFlag(cmd, "folder of the log (default: log/ID in the data directory)")
-	language := cmd.Flags().String("lang", string(report.Latvian), "lv or en")
+	language := languageFlag(cmd, "")
 	cmd.Flags().StringVar(&o.file, "file", "", "new file to write instead of standard output")
 	cmd.Flags().Uint64Var(&o.asOf, "as-of-sequence", 0, "tell what the first N events say; 0 for all")
 	notFromEnvironment(cmd, "file", "as-of-sequence")
