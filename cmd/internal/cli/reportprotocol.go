@@ -81,7 +81,7 @@ func (a *app) protocol(ctx context.Context, n *node.Node, o protocolOptions) (er
 	if err != nil {
 		return err
 	}
-	stop := a.progress("count", int64(s.Last), s.Read.Load)
+	stop := a.progress("count", 0, s.Read.Load) // certified results are counted again
 	p, err := report.MakeProtocol(ctx, s, c)
 	stop()
 	if err != nil {

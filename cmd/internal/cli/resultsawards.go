@@ -62,7 +62,7 @@ func (a *app) awards(ctx context.Context, l *eventstore.Ledger, asOf uint64, rul
 	if err != nil {
 		return nil, err
 	}
-	stop := a.progress("count", int64(s.Last), s.Read.Load)
+	stop := a.progress("count", 0, s.Read.Load) // certified results are counted again
 	awards, err := report.MakeAwards(ctx, s, rule)
 	stop()
 	if errors.Is(err, report.ErrNoRule) {

@@ -147,7 +147,12 @@ func TestUnfitDecision(t *testing.T) {
 
 func lettersOf(tb testing.TB, s *story, rule domain.AwardRule) *report.Letters {
 	tb.Helper()
-	l, err := report.NewLetters(awardsOf(tb, s, &rule), time.FixedZone("EET", 2*3600), now)
+	riga, err := time.LoadLocation("Europe/Riga")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	// In Riga it is the next day already.
+	l, err := report.NewLetters(awardsOf(tb, s, &rule), riga, at("2019-10-26T21:30:00Z"))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -162,7 +167,7 @@ func TestLetters(t *testing.T) {
 	if elements["section"] != 4 || elements["b"] != 0 || !bytes.Contains(page, []byte("@page { size: A4")) {
 		t.Errorf("the elements are %v", elements)
 	}
-	for _, want := range []string{letters, "konsultante", "Gulbene", "<b>Jānis</b> & dēls", "=Žanete", "06.12.2019.", "„Laba servisa kustība " + letters + "”"} {
+	for _, want := range []string{letters, "konsultante", "Gulbene", "<b>Jānis</b> & dēls", "=Žanete", "27.10.2019.", "„Laba servisa kustība " + letters + "”"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the letters lack %q", want)
 		}

@@ -133,7 +133,7 @@ func countByStatus(r io.Reader) map[string]int64 {
 // TestManyVotesInWorkbook: nor does the memory of a workbook, which takes its
 // time, follow their number.
 func TestManyVotesInWorkbook(t *testing.T) {
-	const votes = 100_000
+	const votes = 50_000
 	x, err := report.NewXLSX(io.Discard)
 	if err != nil {
 		t.Fatal(err)

@@ -70,15 +70,20 @@ func TestAnnulmentsOfOneDecision(t *testing.T) {
 		ilze = append(ilze, s.vote(voter, "ilze", "web", time.Time{}))
 	}
 	janis := s.vote("anna", "janis", "web", time.Time{})
+	s.clock = firstHalf
 	first := s.annul("anna", "ilze", ilze[0], "SIF-2019/7", false)
 	s.annul("anna", "janis", janis, "SIF-2019/7", false)
 	s.vote("dace", "ilze", "web", time.Time{})
-	s.clock = s.clock.Add(time.Hour)
+	s.clock = secondHalf
 	last := s.annul("bruno", "ilze", ilze[1], "SIF-2019/7", false)
 	p := protocolOf(t, s, report.ProtocolConfig{})
 	want := []report.Affected{{"ilze", "Ilze Bērziņa", 2, 3, 2}, {"janis", "Jānis Čiekurs", 1, 1, 0}}
 	if a := p.Annulments; len(a) != 1 || a[0].Votes != 3 || a[0].First != first || a[0].Last != last || !a[0].LastAt.Equal(s.clock) || !slices.Equal(a[0].Specialists, want) {
 		t.Errorf("the annulments are %+v, want of %+v", a, want)
+	}
+	const between = "2019-10-27 03:30:00 +03:00 – 2019-10-27 03:30:00 +02:00"
+	if md := string(render(t, func(to *bytes.Buffer) error { return p.Markdown(to, report.Latvian) })); !strings.Contains(md, between) {
+		t.Errorf("the hour that comes twice is not told apart: %s", md)
 	}
 }
 

@@ -41,8 +41,11 @@ func (s Source) replay(ctx context.Context, fn func(sequence uint64, e domain.Ev
 		if s.Read != nil {
 			s.Read.Add(1)
 		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		at = sequence
-		return errors.Join(fn(sequence, e), ctx.Err())
+		return fn(sequence, e)
 	})
 	if err == nil && at != s.Last {
 		err = fmt.Errorf("the ledger ends at event %d instead of %d", at, s.Last)
