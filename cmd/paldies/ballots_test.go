@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -94,6 +96,7 @@ func TestBallots(t *testing.T) {
 			set.assertProjected(t, data, databaseURL)
 			set.assertSame(t, data, databaseURL)
 			set.assertSealed(t, data)
+			set.assertExported(t, data)
 			again := parseImport(t, paldies(t, data, set.importArgs()...))
 			if again.Recorded != 0 || again.Known != first.Recorded || again.Refused["already_voted"] != set.alreadyVoted {
 				t.Errorf("the same import again: %+v, the first was %+v", again, first)
@@ -101,6 +104,31 @@ func TestBallots(t *testing.T) {
 		})
 	}
 	sets[len(sets)-1].assertTamperingIsFound(t, data, databaseURL)
+}
+
+// assertExported wants the rows of an export to add up to the publisher's totals.
+func (s ballotSet) assertExported(t *testing.T, data string) {
+	t.Helper()
+	expected, err := os.ReadFile(filepath.Join(s.dir, "expected.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(strings.NewReader(paldies(t, data, "report", "export", "--campaign", s.name))).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	specialist, status := slices.Index(rows[0], "counts_for"), slices.Index(rows[0], "status")
+	active := make(map[string]int)
+	for _, row := range rows[1:] {
+		if row[status] == "active" {
+			active[row[specialist]]++
+		}
+	}
+	for id, want := range column(t, string(expected), "specialist_id", "votes") {
+		if got := strconv.Itoa(active[id]); got != want {
+			t.Errorf("specialist %s has %s active votes in the export, expected %s", id, got, want)
+		}
+	}
 }
 
 // assertSealed seals the set's ledger, checks the log without a server, makes

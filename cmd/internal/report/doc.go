@@ -27,6 +27,9 @@
 // JSON is one object with a row on each line, rather than a file of lines: what
 // was cut off on its way is then no JSON, and a program notices.
 //
+// A protocol, and awards by the certified rule, count certified results again and
+// compare the digest, so that nothing here can repeat what the ledger does not say.
+//
 // Excelize's stream writer makes the workbooks: it keeps rows in a temporary
 // file, about 1 KB each, and a workbook is written when all is known.
 package report

@@ -2,6 +2,7 @@ package report_test
 
 import (
 	"bytes"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"sakipaldies.lv/ledger/cmd/internal/report"
 	"sakipaldies.lv/ledger/domain"
@@ -187,6 +190,50 @@ func TestTexts(t *testing.T) {
 	}
 	// The institution is that at the time of the vote.
 	wantTable(t, "moved", readCSV(t, e.csv, ',')[7:8], columns[:2], [][]string{{letters, "Rēzeknes nodaļa"}})
+}
+
+// Whatever a name is, no program takes a part of its row for a formula, whichever
+// separator it expects, and nothing but apostrophes is added.
+func TestInertTexts(t *testing.T) {
+	texts := rapid.StringOfN(rapid.SampledFrom([]rune("=+-@,;\t\"'āЖ x＝")), 0, 12, -1)
+	rapid.Check(t, func(t *rapid.T) {
+		row := []any{texts.Draw(t, "a"), texts.Draw(t, "b")}
+		separator := rapid.SampledFrom([]rune{',', ';', '\t'}).Draw(t, "separator")
+		var out bytes.Buffer
+		c, err := report.NewCSV(&out, separator, false)
+		if err == nil {
+			err = errors.Join(c.Begin(report.About{}, nil, time.UTC), c.Row(row), c.End(report.Summary{}))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		line := strings.TrimPrefix(out.String(), "\n") // there are no columns
+		for _, other := range []rune{',', ';', '\t'} {
+			r := csv.NewReader(strings.NewReader(line))
+			r.Comma, r.LazyQuotes, r.FieldsPerRecord = other, true, -1
+			rows, err := r.ReadAll()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, cell := range slices.Concat(rows...) {
+				cell = strings.TrimLeft(cell, "\t") // which some programs leave out
+				if cell != "" && strings.ContainsAny(cell[:1], "=+-@") || strings.HasPrefix(cell, "＝") {
+					t.Errorf("split at %q, %q is a cell of %q", other, cell, line)
+				}
+			}
+		}
+		r := csv.NewReader(strings.NewReader(line))
+		r.Comma = separator
+		got, err := r.Read()
+		if err != nil || len(got) != 2 {
+			t.Fatalf("%q is read as %q, %v", line, got, err)
+		}
+		for i, text := range row {
+			if bare := strings.NewReplacer("'", ""); bare.Replace(got[i]) != bare.Replace(text.(string)) {
+				t.Errorf("%q became %q", text, got[i])
+			}
+		}
+	})
 }
 
 // readOddly splits lines as a program does that takes a comma for a letter.
