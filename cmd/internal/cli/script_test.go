@@ -44,7 +44,7 @@ type leakChecked struct{ *testing.M }
 func (m leakChecked) Run() int {
 	code := m.M.Run()
 	if code == 0 {
-		if err := goleak.Find(); err != nil {
+		if err := goleak.Find(storetest.Leftovers()...); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
