@@ -73,6 +73,8 @@ type Campaign struct {
 	Certifications []Certified // in their order; the last one is in force
 	Published      []Published // in their order
 
+	Public PublicResults // zero under the embargo
+
 	channelSince []uint64 // of each channel: sequence of the event that added it
 }
 
@@ -199,6 +201,7 @@ func (c *Campaign) apply(sequence uint64, e Event) error {
 		}
 		c.Status = StatusPublished
 		c.Published = append(slices.Clip(c.Published), Published{sequence, d})
+		c.disclose(d.Certified)
 	case CampaignArchived:
 		if c.Status != StatusPublished {
 			return c.errorf("archived at sequence %d though it was %s", sequence, c.Status)
