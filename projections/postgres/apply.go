@@ -108,13 +108,14 @@ func changes(campaign int32, b *projections.Batch) *pgx.Batch {
 
 func setCampaign(statements *pgx.Batch, campaign int32, c *domain.Campaign) {
 	statements.Queue(`
-		insert into campaigns (campaign, title, opens_at, closes_at, timezone, votes_per_voter, status, closed_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8)
+		insert into campaigns (campaign, title, opens_at, closes_at, timezone, votes_per_voter, status, closed_at, published_event, published_sequence)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 		on conflict (campaign) do update
-		set (title, opens_at, closes_at, timezone, votes_per_voter, status, closed_at)
+		set (title, opens_at, closes_at, timezone, votes_per_voter, status, closed_at, published_event, published_sequence)
 		  = (excluded.title, excluded.opens_at, excluded.closes_at, excluded.timezone,
-		     excluded.votes_per_voter, excluded.status, excluded.closed_at)`,
-		campaign, c.Title, c.OpensAt, c.ClosesAt, c.Timezone, c.VotesPerVoter, string(c.Status), c.ClosedAt)
+		     excluded.votes_per_voter, excluded.status, excluded.closed_at, excluded.published_event, excluded.published_sequence)`,
+		campaign, c.Title, c.OpensAt, c.ClosesAt, c.Timezone, c.VotesPerVoter, string(c.Status), c.ClosedAt,
+		c.Public.Certification, c.Public.Sequence)
 	names, identities := columns(c.Channels, func(ch domain.Channel) (string, string) { return ch.Name, string(ch.Identity) })
 	statements.Queue(`
 		insert into channels (campaign, channel, name, identity)

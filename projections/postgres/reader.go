@@ -81,7 +81,7 @@ func query[T any](ctx context.Context, r *results, scan pgx.RowToFunc[T], sql st
 func (r *results) Summary(ctx context.Context) (projections.Summary, error) {
 	list, err := query(ctx, r, scanSummary, `
 		select id, stream, identity, sequence, hash, recorded_at, votes, voters, void,
-		       title, opens_at, closes_at, timezone, votes_per_voter, status, closed_at
+		       title, opens_at, closes_at, timezone, votes_per_voter, status, closed_at, published_event, published_sequence
 		from positions join campaigns using (campaign)
 		where campaign = $1`, r.campaign)
 	if err != nil {
@@ -100,7 +100,8 @@ func scanSummary(row pgx.CollectableRow) (s projections.Summary, err error) {
 	var identity, hash []byte
 	at, c := &s.Position, &s.Campaign
 	err = row.Scan(&c.ID, &at.Stream, &identity, &at.Sequence, &hash, &at.RecordedAt, &s.Votes, &s.Voters, &s.Void,
-		&c.Title, &c.OpensAt, &c.ClosesAt, &c.Timezone, &c.VotesPerVoter, &c.Status, &c.ClosedAt)
+		&c.Title, &c.OpensAt, &c.ClosesAt, &c.Timezone, &c.VotesPerVoter, &c.Status, &c.ClosedAt,
+		&c.Public.Certification, &c.Public.Sequence)
 	copy(at.Identity[:], identity)
 	copy(at.Hash[:], hash)
 	for _, t := range []*time.Time{&at.RecordedAt, &c.OpensAt, &c.ClosesAt} {

@@ -75,7 +75,7 @@ func DescribeTally(t rapid.TB, tally *domain.Tally) string {
 func describeSummary(text *strings.Builder, s projections.Summary) {
 	c := s.Campaign
 	fmt.Fprintf(text, "%s as of event %d of %v\n", c.ID, s.Position.Sequence, s.Position.RecordedAt)
-	fmt.Fprintf(text, "%q %v %v %s %v %d %s %d\n", c.Title, c.OpensAt, c.ClosesAt, c.Timezone, c.Channels, c.VotesPerVoter, c.Status, c.ClosedAt)
+	fmt.Fprintf(text, "%q %v %v %s %v %d %s %d %+v\n", c.Title, c.OpensAt, c.ClosesAt, c.Timezone, c.Channels, c.VotesPerVoter, c.Status, c.ClosedAt, c.Public)
 	fmt.Fprintf(text, "%d votes of %d voters, %d void\n", s.Votes, s.Voters, s.Void)
 }
 

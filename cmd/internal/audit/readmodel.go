@@ -133,6 +133,7 @@ func (c *comparison) campaign(model, ledger domain.Campaign) {
 	same(c, "votes for each voter", model.VotesPerVoter, ledger.VotesPerVoter)
 	same(c, "status", model.Status, ledger.Status)
 	same(c, "event of the close", model.ClosedAt, ledger.ClosedAt)
+	same(c, "public results", model.Public, ledger.Public)
 	same(c, "channels", fmt.Sprint(model.Channels), fmt.Sprint(ledger.Channels))
 }
 
