@@ -97,7 +97,7 @@ func newBenchNode(b *testing.B) *benchNode {
 	b.Cleanup(func() { closeLedger(b, l) })
 	store, err := credential.NewStore(n.Conn(), 1, time.Now)
 	check(b, err)
-	token, _, err := store.Add(ctx, credential.Credential{Channel: "web"})
+	token, _, err := store.Add(ctx, credential.Credential{Role: domain.RoleChannel, Channel: "web"})
 	check(b, err)
 	quiet := slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	book, err := credential.NewBook(n.Conn(), quiet)

@@ -59,7 +59,7 @@ func TestCredentials(t *testing.T) {
 func TestRevocation(t *testing.T) {
 	w := newWorld(t)
 	k := w.worker()
-	token, c, err := w.store.Add(t.Context(), credential.Credential{Channel: "web"})
+	token, c, err := w.store.Add(t.Context(), credential.Credential{Role: domain.RoleChannel, Channel: "web"})
 	check(t, err)
 	w.tokens["new"] = token
 	ask := func() int { return k.ask(request{path: "/api/v1/campaigns", channel: "new"}).status }
@@ -77,8 +77,8 @@ func TestRevocation(t *testing.T) {
 // back, and others are not held up.
 func TestRateLimit(t *testing.T) {
 	w := newWorld(t)
-	w.tokens["slow"] = w.token(credential.Credential{Channel: "web", Rate: 0.01, Burst: 2})
-	w.tokens["quick"] = w.token(credential.Credential{Channel: "web", Rate: 1e6, Burst: 1})
+	w.tokens["slow"] = w.token(credential.Credential{Role: domain.RoleChannel, Channel: "web", Rate: 0.01, Burst: 2})
+	w.tokens["quick"] = w.token(credential.Credential{Role: domain.RoleChannel, Channel: "web", Rate: 1e6, Burst: 1})
 	k := w.worker()
 	for range 2 {
 		k.ask(vote(anna, "ilze-berzina", "k1").by("slow")).receipt(t)
@@ -106,7 +106,7 @@ func TestRateLimit(t *testing.T) {
 func TestBoundCredential(t *testing.T) {
 	w := newWorld(t)
 	const bound = "bound"
-	w.tokens[bound] = w.token(credential.Credential{Channel: "web", Campaign: campaign})
+	w.tokens[bound] = w.token(credential.Credential{Role: domain.RoleChannel, Channel: "web", Campaign: campaign})
 	k := w.worker()
 	k.ask(vote(anna, "ilze-berzina", "k1").by(bound)).receipt(t)
 	var list api.CampaignList

@@ -50,10 +50,10 @@ func newDesk(t testing.TB, change ...func(*domain.CampaignOpened)) *desk {
 	known := make(passes)
 	for _, channel := range []string{"web", "in_person", "slip", "pasts"} {
 		w.tokens[channel] = "pass-" + channel
-		known["pass-"+channel] = &credential.Credential{ID: channel, Channel: channel}
+		known["pass-"+channel] = &credential.Credential{ID: channel, Role: domain.RoleChannel, Channel: channel}
 	}
 	w.tokens["2019"] = "pass-2019"
-	known["pass-2019"] = &credential.Credential{ID: "2019", Channel: "web", Campaign: "2019"}
+	known["pass-2019"] = &credential.Credential{ID: "2019", Role: domain.RoleChannel, Channel: "web", Campaign: "2019"}
 	d.worker = &worker{world: w, logged: new(safeBuffer), metrics: api.NewMetrics(func() int { return 0 })}
 	d.api, err = api.NewServer(slog.New(slog.NewJSONHandler(d.logged, &slog.HandlerOptions{Level: slog.LevelDebug})), d.metrics)
 	check(t, err)

@@ -11,6 +11,7 @@ import (
 
 	"sakipaldies.lv/ledger/cmd/internal/api"
 	"sakipaldies.lv/ledger/cmd/internal/credential"
+	"sakipaldies.lv/ledger/domain"
 )
 
 // private are what no line of a log may have. The texts are such as do not come
@@ -111,7 +112,7 @@ func TestLogs(t *testing.T) {
 	t.Parallel() // it mostly waits for a ledger that is away
 	w := newWorld(t)
 	workers := [2]*worker{w.worker(), w.worker()}
-	w.tokens["revoked"] = w.token(credential.Credential{Channel: "web", Rate: 1, Burst: 1})
+	w.tokens["revoked"] = w.token(credential.Credential{Role: domain.RoleChannel, Channel: "web", Rate: 1, Burst: 1})
 	everywhere := func() {
 		var both sync.WaitGroup
 		for _, k := range workers {

@@ -71,7 +71,7 @@ func newWorld(t testing.TB, change ...func(*domain.CampaignOpened)) *world {
 	w.store, err = credential.NewStore(nc, 1, time.Now)
 	check(t, err)
 	for _, channel := range []string{"web", "mobile", "in_person", "slip", "pasts"} {
-		w.tokens[channel] = w.token(credential.Credential{Channel: channel})
+		w.tokens[channel] = w.token(credential.Credential{Role: domain.RoleChannel, Channel: channel})
 	}
 	return w
 }

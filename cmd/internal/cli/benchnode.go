@@ -72,7 +72,7 @@ func (a *app) prepareBench(ctx context.Context, n *node.Node) (token string, err
 	if err != nil {
 		return "", err
 	}
-	token, _, err = store.Add(ctx, credential.Credential{Channel: devChannels[0], Note: "made by paldies bench"})
+	token, _, err = store.Add(ctx, credential.Credential{Role: domain.RoleChannel, Channel: devChannels[0], Note: "made by paldies bench"})
 	return token, err
 }
 

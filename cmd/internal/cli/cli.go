@@ -97,7 +97,7 @@ func (a *app) root() *cobra.Command {
 		return usagef("%v; see `%s --help`", err, cmd.CommandPath())
 	})
 	root.AddCommand(
-		a.demoCommand(), a.devCommand(), a.campaignCommand(), a.specialistCommand(), a.channelCommand(),
+		a.demoCommand(), a.devCommand(), a.campaignCommand(), a.specialistCommand(), a.credentialCommand(), a.channelCommand(),
 		a.voteCommand(), a.resultsCommand(), a.reportCommand(), a.auditCommand(), a.doctorCommand(),
 		a.intakeCommand(), a.queueCommand(), a.projectCommand(), a.migrateCommand(),
 		a.sealCommand(), a.receiptCommand(), a.restoreCommand(), a.schemaCommand(), a.benchCommand(),

@@ -16,9 +16,28 @@ import (
 	"sakipaldies.lv/ledger/domain"
 )
 
+// credentialCommand is about credentials of every role.
+func (a *app) credentialCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "credential", Short: "Give channels, auditors and readers their credentials, revoke and list them"}
+	add := a.credentialAddCommand("add --role ROLE", "Make a token for a channel, an auditor or a reader of results", cobra.NoArgs)
+	f := add.command.Flags()
+	f.StringVar((*string)(&add.made.Role), "role", "", fmt.Sprintf("what it is for, one of %v (needed)", domain.Roles))
+	f.StringVar(&add.made.Channel, "channel", "", "by which channel it hands in votes, with --role channel")
+	f.StringVar(&add.made.Institution, "institution", "", "whose it is, with --role institution")
+	notFromEnvironment(add.command, "role", "channel", "institution")
+	required(add.command, "role")
+	cmd.AddCommand(add.command, a.credentialRevokeCommand(), a.credentialListCommand("List the credentials, revoked ones too, but no tokens", domain.Roles))
+	return cmd
+}
+
+// channelCommand is the short form for channels, whose credentials are nearly
+// all that there are.
 func (a *app) channelCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "channel", Short: "Give channels their credentials, revoke and list them"}
-	cmd.AddCommand(a.channelAddCommand(), a.channelRevokeCommand(), a.channelListCommand())
+	cmd := &cobra.Command{Use: "channel", Short: "The same as credential, for channels"}
+	add := a.credentialAddCommand("add NAME", "Make a token with which votes may be handed in by a channel", cobra.ExactArgs(1))
+	add.made.Role = domain.RoleChannel
+	add.named = &add.made.Channel
+	cmd.AddCommand(add.command, a.credentialRevokeCommand(), a.credentialListCommand("List the credentials of channels, revoked ones too, but no tokens", []domain.Role{domain.RoleChannel}))
 	return cmd
 }
 
@@ -37,42 +56,57 @@ func (a *app) credentials(n *node.Node) (*credential.Store, error) {
 	return credential.NewStore(n.Conn(), replicas(n), a.now)
 }
 
-func (a *app) channelAddCommand() *cobra.Command {
-	var c credential.Credential
+// credentialAdd is a command that makes a credential.
+type credentialAdd struct {
+	command *cobra.Command
+	made    credential.Credential // what the flags say
+	named   *string               // what the argument says; nil: there is none
+}
+
+func (a *app) credentialAddCommand(use, short string, args cobra.PositionalArgs) *credentialAdd {
+	add := new(credentialAdd)
+	c := &add.made
 	cmd := &cobra.Command{
-		Use:   "add NAME",
-		Short: "Make a token with which votes may be handed in by a channel",
-		Long: "Make a token with which votes may be handed in by a channel.\n\n" +
+		Use:   use,
+		Short: short,
+		Long: short + ".\n\n" +
 			"The token is printed on standard output, alone and once: it is kept nowhere, only\n" +
 			"its hash is. Into a file that nobody else can read:\n\n" +
-			"  (umask 077; paldies channel add web > web-token)",
-		Args: cobra.ExactArgs(1),
+			"  (umask 077; paldies credential add --role channel --channel web > web-token)",
+		Args: args,
 	}
+	add.command = cmd
 	f := cmd.Flags()
 	f.StringVar(&c.Campaign, "campaign", "", "it is good for this campaign only (default: for all)")
 	f.StringVar(&c.Note, "note", "", "for people, such as who has it; must not hold secrets")
-	f.Float64Var(&c.Rate, "rate", 0, "requests a second that each intake worker lets pass; 0 is no limit")
+	f.Float64Var(&c.Rate, "rate", 0, "requests a second to the API that each process lets pass; 0 is no limit")
 	f.IntVar(&c.Burst, "burst", 0, "requests at once, with --rate (default one second's worth)")
-	notFromEnvironment(cmd, "campaign", "note", "rate", "burst")
+	expires := timeFlag(cmd, "expires", "from when on it is good for nothing (default: never)")
+	notFromEnvironment(cmd, "campaign", "note", "rate", "burst", "expires")
 	format := formatFlag(cmd, asTable, asJSON)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c.Channel = args[0]
+		if add.named != nil {
+			*add.named = args[0]
+		}
+		if c.Expires = *expires; c.Expired(a.now()) {
+			return usagef("--expires %s: that is past", domain.FormatTime(c.Expires))
+		}
 		if err := c.Validate(); err != nil {
 			return usageError{err}
 		}
 		return a.withCredentials(cmd, func(ctx context.Context, n *node.Node, store *credential.Store) error {
-			notes, err := a.undeclared(ctx, n, c)
+			notes, err := a.undeclared(ctx, n, *c)
 			if err != nil {
 				return err
 			}
-			token, made, err := store.Add(ctx, c)
+			token, made, err := store.Add(ctx, *c)
 			if err != nil {
 				return err
 			}
 			return a.printToken(*format, token, made, notes)
 		})
 	}
-	return cmd
+	return add
 }
 
 // printToken prints the token alone, and what a person should know elsewhere.
@@ -81,8 +115,12 @@ func (a *app) printToken(f format, token string, c credential.Credential, notes 
 	if c.Campaign != "" {
 		covers = "campaign " + c.Campaign
 	}
-	fmt.Fprintf(a.err, "Credential %s: whoever has this token hands in votes by channel %s, for %s.\n", c.ID, c.Channel, covers)
-	fmt.Fprintf(a.err, "It is not shown again. To end it: paldies channel revoke %s\n", c.ID)
+	until := ""
+	if !c.Expires.IsZero() {
+		until = ", until " + domain.FormatTime(c.Expires)
+	}
+	fmt.Fprintf(a.err, "Credential %s: whoever has this token %s, for %s%s.\n", c.ID, may(c), covers, until)
+	fmt.Fprintf(a.err, "It is not shown again. To end it: paldies credential revoke %s\n", c.ID)
 	for _, note := range notes {
 		fmt.Fprintf(a.err, "Note: %s\n", note)
 	}
@@ -90,15 +128,31 @@ func (a *app) printToken(f format, token string, c credential.Credential, notes 
 		return printJSON(a.out, struct {
 			Token string `json:"token"`
 			credentialView
-		}{token, viewCredential(c)})
+		}{token, viewCredential(c, a.now())})
 	}
 	_, err := fmt.Fprintln(a.out, token)
 	return err
 }
 
-// undeclared says in notes why a credential may be good for nothing yet. It is
-// no mistake to make it before the campaign.
+// may says what the holder of a credential may do.
+func may(c credential.Credential) string {
+	switch c.Role {
+	case domain.RoleChannel:
+		return "hands in votes by channel " + c.Channel
+	case domain.RoleAuditor:
+		return "reads the events of the log"
+	case domain.RoleChancellery:
+		return "sees all counts, before they are public too"
+	}
+	return "sees counts once they are public, as " + c.Institution
+}
+
+// undeclared says in notes why a channel's credential may be good for nothing
+// yet. It is no mistake to make it before the campaign.
 func (a *app) undeclared(ctx context.Context, n *node.Node, c credential.Credential) (notes []string, err error) {
+	if c.Role != domain.RoleChannel {
+		return nil, nil
+	}
 	ids := []string{c.Campaign}
 	if c.Campaign == "" {
 		if ids, err = (nodeCampaigns{a, n}).List(ctx); err != nil {
@@ -125,11 +179,11 @@ func (a *app) undeclared(ctx context.Context, n *node.Node, c credential.Credent
 	return append(notes, fmt.Sprintf("%s the channel %s yet; until `paldies campaign open` or `paldies campaign amend` does, its votes are refused", which, c.Channel)), nil
 }
 
-func (a *app) channelRevokeCommand() *cobra.Command {
+func (a *app) credentialRevokeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "revoke ID",
 		Short: "End a credential at once and for ever",
-		Long: "End a credential at once and for ever. The id is in `paldies channel list`; in a\n" +
+		Long: "End a credential at once and for ever. The id is in `paldies credential list`; in a\n" +
 			"token it is what stands between the first and the second underscore.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -140,13 +194,13 @@ func (a *app) channelRevokeCommand() *cobra.Command {
 				c, again, err := store.Revoke(ctx, args[0])
 				switch {
 				case errors.Is(err, credential.ErrUnknown):
-					return fmt.Errorf("%w; `paldies channel list` shows those there are", err)
+					return fmt.Errorf("%w; `paldies credential list` shows those there are", err)
 				case err != nil:
 					return err
 				case again:
-					fmt.Fprintf(a.out, "credential %s of channel %s was revoked before, at %s\n", c.ID, c.Channel, domain.FormatTime(c.Revoked))
+					fmt.Fprintf(a.out, "credential %s of %s was revoked before, at %s\n", c.ID, c.Holder(), domain.FormatTime(c.Revoked))
 				default:
-					fmt.Fprintf(a.out, "credential %s of channel %s revoked\n", c.ID, c.Channel)
+					fmt.Fprintf(a.out, "credential %s of %s revoked\n", c.ID, c.Holder())
 				}
 				return nil
 			})
@@ -156,43 +210,50 @@ func (a *app) channelRevokeCommand() *cobra.Command {
 
 // credentialView is a credential as commands print it.
 type credentialView struct {
-	ID        string    `json:"id"`
-	Channel   string    `json:"channel"`
-	Campaign  string    `json:"campaign,omitzero"`
-	Note      string    `json:"note,omitzero"`
-	Rate      float64   `json:"rate"`
-	Burst     int       `json:"burst,omitzero"`
-	CreatedAt time.Time `json:"created_at"`
-	RevokedAt time.Time `json:"revoked_at,omitzero"`
-	Status    string    `json:"status"`
+	ID          string      `json:"id"`
+	Role        domain.Role `json:"role"`
+	Channel     string      `json:"channel,omitzero"`
+	Institution string      `json:"institution,omitzero"`
+	Campaign    string      `json:"campaign,omitzero"`
+	Note        string      `json:"note,omitzero"`
+	Rate        float64     `json:"rate"`
+	Burst       int         `json:"burst,omitzero"`
+	CreatedAt   time.Time   `json:"created_at"`
+	ExpiresAt   time.Time   `json:"expires_at,omitzero"`
+	RevokedAt   time.Time   `json:"revoked_at,omitzero"`
+	Status      string      `json:"status"`
 }
 
-func viewCredential(c credential.Credential) credentialView {
-	v := credentialView{ID: c.ID, Channel: c.Channel, Campaign: c.Campaign, Note: c.Note, Rate: c.Rate, Burst: c.Burst,
-		CreatedAt: c.Created, RevokedAt: c.Revoked, Status: "in_force"}
-	if !c.Revoked.IsZero() {
+// credentialColumns are those of credentialView.row.
+var credentialColumns = []string{"id", "role", "channel", "institution", "campaign", "status", "created_at", "expires_at", "revoked_at", "rate", "burst", "note"}
+
+func viewCredential(c credential.Credential, now time.Time) credentialView {
+	v := credentialView{ID: c.ID, Role: c.Role, Channel: c.Channel, Institution: c.Institution, Campaign: c.Campaign, Note: c.Note,
+		Rate: c.Rate, Burst: c.Burst, CreatedAt: c.Created, ExpiresAt: c.Expires, RevokedAt: c.Revoked, Status: "in_force"}
+	switch {
+	case !c.Revoked.IsZero():
 		v.Status = "revoked"
+	case c.Expired(now):
+		v.Status = "expired"
 	}
 	return v
 }
 
 // row is the view in a table, where an empty field is no limit or not so yet.
 func (v credentialView) row() []string {
-	var limit, burst, revoked string
+	var limit, burst string
 	if v.Rate > 0 {
 		limit = strconv.FormatFloat(v.Rate, 'f', -1, 64)
 	}
 	if v.Burst > 0 {
 		burst = strconv.Itoa(v.Burst)
 	}
-	if !v.RevokedAt.IsZero() {
-		revoked = domain.FormatTime(v.RevokedAt)
-	}
-	return []string{v.ID, v.Channel, v.Campaign, v.Status, domain.FormatTime(v.CreatedAt), revoked, limit, burst, v.Note}
+	return []string{v.ID, string(v.Role), v.Channel, v.Institution, v.Campaign, v.Status, domain.FormatTime(v.CreatedAt),
+		timeValue{&v.ExpiresAt}.String(), timeValue{&v.RevokedAt}.String(), limit, burst, v.Note}
 }
 
-func (a *app) channelListCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List the credentials, revoked ones too, but no tokens", Args: cobra.NoArgs}
+func (a *app) credentialListCommand(short string, roles []domain.Role) *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Short: short, Args: cobra.NoArgs}
 	format := formatFlag(cmd, asTable, asJSON, asCSV)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.withCredentials(cmd, func(ctx context.Context, _ *node.Node, store *credential.Store) error {
@@ -201,9 +262,12 @@ func (a *app) channelListCommand() *cobra.Command {
 				return corrupt
 			}
 			views := []credentialView{}
-			l := listing{columns: []string{"id", "channel", "campaign", "status", "created_at", "revoked_at", "rate", "burst", "note"}}
+			l := listing{columns: credentialColumns}
 			for _, c := range all {
-				v := viewCredential(c)
+				if !slices.Contains(roles, c.Role) {
+					continue
+				}
+				v := viewCredential(c, a.now())
 				views = append(views, v)
 				l.rows = append(l.rows, v.row())
 			}

@@ -10,6 +10,7 @@ import (
 	"sakipaldies.lv/ledger/cmd/internal/credential"
 	"sakipaldies.lv/ledger/cmd/internal/keyring"
 	"sakipaldies.lv/ledger/cmd/internal/node"
+	"sakipaldies.lv/ledger/domain"
 )
 
 // devChannels are the channels for which dev makes tokens: those that a
@@ -67,7 +68,7 @@ func checkDevToken(ctx context.Context, store *credential.Store, path, channel s
 	c, err := store.Check(ctx, token)
 	switch {
 	case errors.Is(err, credential.ErrMalformed), errors.Is(err, credential.ErrUnknown),
-		errors.Is(err, credential.ErrRevoked), errors.Is(err, credential.ErrCorrupt):
+		errors.Is(err, credential.ErrRevoked), errors.Is(err, credential.ErrExpired), errors.Is(err, credential.ErrCorrupt):
 		return false, nil
 	case err != nil:
 		return false, err
@@ -75,13 +76,13 @@ func checkDevToken(ctx context.Context, store *credential.Store, path, channel s
 		_, _, err = store.Revoke(ctx, c.ID)
 		return false, err
 	}
-	return c.Channel == channel && c.Campaign == "", nil
+	return c.Role == domain.RoleChannel && c.Channel == channel && c.Campaign == "", nil
 }
 
 // addDevToken makes the credential first: a token in a file that nobody knows
 // would look as if it were good.
 func addDevToken(ctx context.Context, store *credential.Store, path, channel string) error {
-	token, _, err := store.Add(ctx, credential.Credential{Channel: channel, Note: "made by paldies dev for " + filepath.Base(path)})
+	token, _, err := store.Add(ctx, credential.Credential{Role: domain.RoleChannel, Channel: channel, Note: "made by paldies dev for " + filepath.Base(path)})
 	if err != nil {
 		return err
 	}

@@ -32,13 +32,14 @@ var (
 	ErrMalformed = errors.New("the credential is not a token of paldies")
 	ErrUnknown   = errors.New("the credential is not known")
 	ErrRevoked   = errors.New("the credential was revoked")
+	ErrExpired   = errors.New("the credential has expired")
 	// ErrNotReady says that the credentials have not been read yet, so that
 	// nothing can be said about any token. It will pass.
 	ErrNotReady = errors.New("the credentials have not been read yet")
 )
 
 var (
-	errNoBucket = errors.New("there is no bucket " + bucketName + ": `paldies channel add` makes it")
+	errNoBucket = errors.New("there is no bucket " + bucketName + ": `paldies credential add` makes it")
 	errReplaced = errors.New("the bucket " + bucketName + " was replaced by another one")
 	errStalled  = errors.New("the watch of the bucket " + bucketName + " has stalled")
 	errAgain    = errors.New("the connection is back")
@@ -55,6 +56,7 @@ type Book struct {
 	// lock. It is nil until the bucket was read.
 	known atomic.Pointer[map[string]*stored]
 
+	now     func() time.Time
 	look    time.Duration // lookInterval, shorter in tests
 	changed func()        // tests wait for it
 }
@@ -66,7 +68,7 @@ func NewBook(nc *nats.Conn, log *slog.Logger) (*Book, error) {
 	if err != nil {
 		return nil, fmt.Errorf("credentials: %w", err)
 	}
-	return &Book{nc: nc, js: js, log: log, look: lookInterval, changed: func() {}}, nil
+	return &Book{nc: nc, js: js, log: log, now: time.Now, look: lookInterval, changed: func() {}}, nil
 }
 
 // Ready says whether Check can answer: the error is ErrNotReady until the
@@ -83,9 +85,9 @@ func (b *Book) Ready() error {
 var nobody = &stored{hash: hashSecret(newSecret()), credential: new(Credential)}
 
 // Check says whose token it is: ErrMissing for none at all, ErrMalformed,
-// ErrUnknown for a wrong id or a wrong secret, ErrRevoked, ErrNotReady. The
-// credential comes with ErrRevoked too, so that it can be logged, and is nil
-// with the others. It is the same one for the same token until that
+// ErrUnknown for a wrong id or a wrong secret, ErrRevoked, ErrExpired,
+// ErrNotReady. The credential comes with ErrRevoked and ErrExpired too, so that
+// it can be logged, and is nil with the others. It is the same one for the same token until that
 // credential itself is changed.
 //
 // How long it takes does not tell how much of a secret is right, nor whether
@@ -106,7 +108,7 @@ func (b *Book) Check(token string) (*Credential, error) {
 	if !found {
 		s = nobody
 	}
-	switch err := s.check(secret); {
+	switch err := s.check(secret, b.now()); {
 	case err == ErrUnknown || !found:
 		return nil, ErrUnknown
 	default:
@@ -115,14 +117,16 @@ func (b *Book) Check(token string) (*Credential, error) {
 }
 
 // check compares a secret in constant time. Only who has the right one learns
-// that the credential was revoked.
-func (s *stored) check(secret string) error {
+// that the credential was revoked or has expired.
+func (s *stored) check(secret string, now time.Time) error {
 	given := hashSecret(secret)
 	switch {
 	case subtle.ConstantTimeCompare(given[:], s.hash[:]) != 1:
 		return ErrUnknown
 	case !s.credential.Revoked.IsZero():
 		return ErrRevoked
+	case s.credential.Expired(now):
+		return ErrExpired
 	}
 	return nil
 }

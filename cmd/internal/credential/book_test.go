@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore/storetest"
 )
 
@@ -26,8 +27,8 @@ func TestCheck(t *testing.T) {
 	s := newStore(t, nc)
 	unread, err := NewBook(nc, slog.New(slog.DiscardHandler))
 	must(t, err)
-	token, id := add(t, s, Credential{Channel: "web", Campaign: "kustiba-2018"})
-	other, _ := add(t, s, Credential{Channel: "mobile"})
+	token, id := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web", Campaign: "kustiba-2018"})
+	other, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "mobile"})
 	_, secret, _ := parseToken(other)
 	if _, err := unread.Check(token); !errors.Is(err, ErrNotReady) || !errors.Is(unread.Ready(), ErrNotReady) {
 		t.Errorf("a book that has read nothing says %v", err)
@@ -60,8 +61,8 @@ func TestCheck(t *testing.T) {
 func TestRevocation(t *testing.T) {
 	_, nc := newServer(t)
 	s := newStore(t, nc)
-	token, id := add(t, s, Credential{Channel: "web"})
-	other, _ := add(t, s, Credential{Channel: "mobile"})
+	token, id := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
+	other, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "mobile"})
 	r := newReader(t, nc, lookInterval)
 	r.says(t, token, nil)
 	start := time.Now()
@@ -79,6 +80,36 @@ func TestRevocation(t *testing.T) {
 	r.says(t, other, nil)
 }
 
+// TestExpiry: a credential is good until its time is over, and who has not the
+// secret does not learn that it is.
+func TestExpiry(t *testing.T) {
+	_, nc := newServer(t)
+	s := newStore(t, nc)
+	end := moment.Add(time.Hour)
+	token, id := add(t, s, Credential{Role: domain.RoleAuditor, Expires: end})
+	other, _ := add(t, s, Credential{Role: domain.RoleAuditor})
+	book, err := NewBook(nc, slog.New(slog.DiscardHandler))
+	must(t, err)
+	clock := moment
+	book.now = func() time.Time { return clock }
+	s.now = book.now
+	c, err := s.Check(t.Context(), token)
+	must(t, err)
+	book.publish(map[string]*stored{id: {credential: &c, hash: hashSecret(token[len(token)-secretChars:])}})
+	for at, want := range map[time.Time]error{moment: nil, end.Add(-time.Millisecond): nil, end: ErrExpired, end.AddDate(1, 0, 0): ErrExpired} {
+		clock = at
+		if c, err := book.Check(token); !errors.Is(err, want) || c == nil || c.Role != domain.RoleAuditor {
+			t.Errorf("at %v the book says %+v, %v", at, c, err)
+		}
+		if _, err := s.Check(t.Context(), token); !errors.Is(err, want) {
+			t.Errorf("at %v the leader says %v", at, err)
+		}
+		if _, err := book.Check(formatToken(id, other[len(other)-secretChars:])); !errors.Is(err, ErrUnknown) {
+			t.Errorf("at %v a wrong secret is answered with %v", at, err)
+		}
+	}
+}
+
 // TestNoBucketYet: a book that finds no bucket is ready, for nobody has a
 // credential, and reads the bucket when it is made.
 func TestNoBucketYet(t *testing.T) {
@@ -88,7 +119,7 @@ func TestNoBucketYet(t *testing.T) {
 	if _, err := r.Check(formatToken(newID(), newSecret())); !errors.Is(err, ErrUnknown) {
 		t.Errorf("without a bucket: %v", err)
 	}
-	token, _ := add(t, newStore(t, nc), Credential{Channel: "web"})
+	token, _ := add(t, newStore(t, nc), Credential{Role: domain.RoleChannel, Channel: "web"})
 	r.says(t, token, nil)
 }
 
@@ -97,7 +128,7 @@ func TestNoBucketYet(t *testing.T) {
 func TestServerRestart(t *testing.T) {
 	server, nc := newServer(t)
 	s := newStore(t, nc)
-	token, id := add(t, s, Credential{Channel: "web", Rate: 1})
+	token, id := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web", Rate: 1})
 	r := newReader(t, nc, lookInterval)
 	r.says(t, token, nil)
 	before, err := r.Check(token)
@@ -110,7 +141,7 @@ func TestServerRestart(t *testing.T) {
 	}
 	server.Start(t)
 	storetest.Eventually(t, "the connection is back", nc.IsConnected)
-	another, _ := add(t, s, Credential{Channel: "mobile"})
+	another, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "mobile"})
 	r.says(t, another, nil)
 	if c, err := r.Check(token); err != nil || c != before {
 		t.Errorf("after the restart: %+v instead of %+v, %v", c, before, err)
@@ -125,8 +156,8 @@ func TestServerRestart(t *testing.T) {
 func TestAnotherBucket(t *testing.T) {
 	_, nc := newServer(t)
 	s := newStore(t, nc)
-	token, _ := add(t, s, Credential{Channel: "web"})
-	add(t, s, Credential{Channel: "web"})
+	token, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
+	add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
 	r := newReader(t, nc, 10*time.Millisecond)
 	r.says(t, token, nil)
 	deleteBucket(t, nc)
@@ -134,7 +165,7 @@ func TestAnotherBucket(t *testing.T) {
 	if _, err := r.Check(token); err != nil {
 		t.Errorf("without the bucket: %v", err)
 	}
-	instead, _ := add(t, s, Credential{Channel: "web"})
+	instead, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
 	r.says(t, instead, nil)
 	r.says(t, token, ErrUnknown)
 }
@@ -142,7 +173,7 @@ func TestAnotherBucket(t *testing.T) {
 // TestStalledWatch: a watch that ended without a word is begun again.
 func TestStalledWatch(t *testing.T) {
 	_, nc := newServer(t)
-	add(t, newStore(t, nc), Credential{Channel: "web"})
+	add(t, newStore(t, nc), Credential{Role: domain.RoleChannel, Channel: "web"})
 	book, err := NewBook(nc, slog.New(slog.DiscardHandler))
 	must(t, err)
 	f := &following{book: book}
@@ -163,9 +194,9 @@ func TestStalledWatch(t *testing.T) {
 func TestCorruptEntry(t *testing.T) {
 	_, nc := newServer(t)
 	s := newStore(t, nc)
-	good, _ := add(t, s, Credential{Channel: "web"})
-	bad, badID := add(t, s, Credential{Channel: "web"})
-	removed, removedID := add(t, s, Credential{Channel: "web"})
+	good, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
+	bad, badID := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
+	removed, removedID := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
 	r := newReader(t, nc, lookInterval)
 	r.says(t, bad, nil)
 	kv := openBucket(t, nc)
@@ -176,7 +207,7 @@ func TestCorruptEntry(t *testing.T) {
 	r.says(t, removed, ErrUnknown)
 	_, err = kv.PutString(t.Context(), "ne-ID", `{}`)
 	must(t, err)
-	last, _ := add(t, s, Credential{Channel: "mobile"})
+	last, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "mobile"})
 	r.says(t, last, nil)
 	r.says(t, good, nil)
 	for _, word := range []string{badID, removedID, "ne-ID"} {
@@ -194,8 +225,8 @@ func TestCorruptEntry(t *testing.T) {
 func TestUnrelatedChange(t *testing.T) {
 	_, nc := newServer(t)
 	s := newStore(t, nc)
-	token, _ := add(t, s, Credential{Channel: "web", Rate: 1e-6, Burst: 1})
-	other, otherID := add(t, s, Credential{Channel: "mobile"})
+	token, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web", Rate: 1e-6, Burst: 1})
+	other, otherID := add(t, s, Credential{Role: domain.RoleChannel, Channel: "mobile"})
 	r := newReader(t, nc, lookInterval)
 	r.says(t, token, nil)
 	c, err := r.Check(token)
@@ -222,7 +253,7 @@ func TestConcurrentChecks(t *testing.T) {
 	dice := rand.New(rand.NewPCG(seed[0], seed[1]))
 	srv := storetest.NewServer(t, withoutSync)
 	s := newStore(t, srv.Connect(t))
-	steady, _ := add(t, s, Credential{Channel: "web", Rate: MaxRate})
+	steady, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web", Rate: MaxRate})
 	r := newReader(t, srv.Connect(t), lookInterval)
 	r.says(t, steady, nil)
 	var watched atomic.Pointer[string] // of a credential that comes and goes
@@ -252,7 +283,7 @@ func TestConcurrentChecks(t *testing.T) {
 	}
 	live := map[string]string{} // id to token
 	for range 30 {
-		token, id := add(t, s, Credential{Channel: "web", Rate: float64(dice.IntN(3))})
+		token, id := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web", Rate: float64(dice.IntN(3))})
 		watched.Store(&token)
 		live[id] = token
 		if dice.IntN(2) == 0 {
@@ -276,7 +307,7 @@ func TestConcurrentChecks(t *testing.T) {
 func TestNothingSecretIsLogged(t *testing.T) {
 	srv, nc := newServer(t)
 	s := newStore(t, nc)
-	token, id := add(t, s, Credential{Channel: "web"})
+	token, id := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
 	_, secret, _ := parseToken(token)
 	r := newReader(t, nc, 10*time.Millisecond)
 	r.says(t, token, nil)
@@ -332,7 +363,7 @@ func TestComparisonIsConstantTime(t *testing.T) {
 	if strings.Count(text, "subtle.ConstantTimeCompare(given[:], s.hash[:])") != 1 || strings.Count(text, ".hash") != 1 {
 		t.Error("hashes are compared elsewhere, or otherwise")
 	}
-	if nobody.hash == (hash{}) || nobody.check(newSecret()) != ErrUnknown {
+	if nobody.hash == (hash{}) || nobody.check(newSecret(), moment) != ErrUnknown {
 		t.Error("nobody has a known secret")
 	}
 }
@@ -348,7 +379,7 @@ func fullBook(t testing.TB) (*Book, []string) {
 		known[id] = &stored{credential: c, hash: hashSecret(secret)}
 		tokens = append(tokens, formatToken(id, secret))
 	}
-	book := new(Book)
+	book := &Book{now: time.Now}
 	book.known.Store(&known)
 	return book, tokens
 }

@@ -1,6 +1,7 @@
-// Package credential keeps the credentials of channels: who sends a bearer
-// token may hand in votes by the channel that the token stands for, and by no
-// other.
+// Package credential keeps credentials: who sends a bearer token has the role
+// that the token stands for, and no other. A channel may hand in votes by
+// itself and by no other channel, auditors may read the log's events, the
+// Chancellery may see counts that are not public (domain.Role).
 //
 // A token is shown once, when it is made (Store.Add). What is stored, in the
 // JetStream key-value bucket paldies_credentials, is the SHA-256 of its secret.
@@ -19,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -30,7 +32,8 @@ import (
 
 // Limits of a credential.
 const (
-	// MaxNoteBytes is the longest note, in bytes of UTF-8.
+	// MaxNoteBytes is the longest note, and the longest name of an institution,
+	// in bytes of UTF-8.
 	MaxNoteBytes = 256
 	// MaxRate is the highest limit, in requests a second; above it a limit
 	// protects nothing, and 0 says so in clear.
@@ -45,14 +48,17 @@ var ErrInvalid = errors.New("invalid credential")
 // Credential is what a bearer token stands for. It does not change once a Book
 // has handed it out; its methods may be called concurrently.
 type Credential struct {
-	ID       string    // public, stands in logs and lists
-	Channel  string    // name of the channel, such as web, mobile or in_person
-	Campaign string    // it is good for this campaign only; empty: for all
-	Note     string    // for people; must not hold secrets
-	Rate     float64   // requests a second that each worker lets pass; 0 is no limit
-	Burst    int       // requests at once; 0 with a limit is one second's worth
-	Created  time.Time // UTC, whole milliseconds
-	Revoked  time.Time // zero: it is in force
+	ID          string      // public, stands in logs and lists
+	Role        domain.Role // what it is for
+	Channel     string      // of the role channel: its name, such as web, mobile or in_person
+	Institution string      // of the role institution: its name, as specialists have it
+	Campaign    string      // it is good for this campaign only; empty: for all
+	Note        string      // for people; must not hold secrets
+	Rate        float64     // requests a second that each worker lets pass; 0 is no limit
+	Burst       int         // requests at once; 0 with a limit is one second's worth
+	Created     time.Time   // UTC, whole milliseconds
+	Expires     time.Time   // from then on it is good for nothing; zero: it stays in force
+	Revoked     time.Time   // zero: it was not
 
 	limiter *rate.Limiter // of one worker; nil: no limit
 }
@@ -60,7 +66,7 @@ type Credential struct {
 // Validate says what is wrong with the parts that people choose; the error
 // wraps ErrInvalid.
 func (c *Credential) Validate() error {
-	if err := domain.ValidateChannelName(c.Channel); err != nil {
+	if err := c.validateRole(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if c.Campaign != "" {
@@ -68,7 +74,7 @@ func (c *Credential) Validate() error {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 	}
-	if err := validateNote(c.Note); err != nil {
+	if err := validateLine("note", c.Note); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	switch {
@@ -82,17 +88,54 @@ func (c *Credential) Validate() error {
 	return nil
 }
 
-// validateNote keeps a note to one line that shows all that it holds.
-func validateNote(note string) error {
+// validateRole wants the name that goes with the role, and no other.
+func (c *Credential) validateRole() error {
 	switch {
-	case len(note) > MaxNoteBytes:
-		return fmt.Errorf("the note has %d bytes, at most %d are allowed", len(note), MaxNoteBytes)
-	case !utf8.ValidString(note):
-		return errors.New("the note is not valid UTF-8")
+	case !slices.Contains(domain.Roles, c.Role):
+		return fmt.Errorf("the role %.64q: use one of %v", c.Role, domain.Roles)
+	case c.Role == domain.RoleChannel && c.Institution != "":
+		return errors.New("a channel has no institution")
+	case c.Role == domain.RoleChannel:
+		return domain.ValidateChannelName(c.Channel)
+	case c.Channel != "":
+		return fmt.Errorf("the role %s has no channel: it hands in no votes", c.Role)
+	case c.Role == domain.RoleInstitution && c.Institution == "":
+		return errors.New("the role institution needs the institution's name")
+	case c.Role == domain.RoleInstitution:
+		return validateLine("institution", c.Institution)
+	case c.Institution != "":
+		return fmt.Errorf("the role %s has no institution", c.Role)
 	}
-	for _, r := range note {
+	return nil
+}
+
+// Holder names who the credential is for, in a message for people.
+func (c *Credential) Holder() string {
+	switch c.Role {
+	case domain.RoleChannel:
+		return "channel " + c.Channel
+	case domain.RoleInstitution:
+		return "institution " + c.Institution
+	}
+	return "role " + string(c.Role)
+}
+
+// Expired says whether its time is over.
+func (c *Credential) Expired(now time.Time) bool {
+	return !c.Expires.IsZero() && !now.Before(c.Expires)
+}
+
+// validateLine keeps a text to one line that shows all that it holds.
+func validateLine(what, text string) error {
+	switch {
+	case len(text) > MaxNoteBytes:
+		return fmt.Errorf("the %s has %d bytes, at most %d are allowed", what, len(text), MaxNoteBytes)
+	case !utf8.ValidString(text):
+		return fmt.Errorf("the %s is not valid UTF-8", what)
+	}
+	for _, r := range text {
 		if !unicode.IsGraphic(r) {
-			return fmt.Errorf("the note has the invisible character %U", r)
+			return fmt.Errorf("the %s has the invisible character %U", what, r)
 		}
 	}
 	return nil

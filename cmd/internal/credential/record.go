@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -21,14 +22,17 @@ var ErrCorrupt = errors.New("the stored credential cannot be read")
 // record is a credential as it is stored. Members that this program does not
 // know are an error and refuse the credential: one of them may limit it.
 type record struct {
-	Channel  string     `json:"channel"`
-	Campaign string     `json:"campaign,omitzero"`
-	Note     string     `json:"note,omitzero"`
-	Rate     float64    `json:"rate,omitzero"`
-	Burst    int        `json:"burst,omitzero"`
-	Created  time.Time  `json:"created"`
-	Revoked  *time.Time `json:"revoked,omitzero"` // nil: it is in force
-	Hash     string     `json:"secret_sha256"`    // hexadecimal
+	Role        domain.Role `json:"role,omitzero"` // left out by channels, as before there were others
+	Channel     string      `json:"channel,omitzero"`
+	Institution string      `json:"institution,omitzero"`
+	Campaign    string      `json:"campaign,omitzero"`
+	Note        string      `json:"note,omitzero"`
+	Rate        float64     `json:"rate,omitzero"`
+	Burst       int         `json:"burst,omitzero"`
+	Created     time.Time   `json:"created"`
+	Expires     *time.Time  `json:"expires,omitzero"` // nil: it does not
+	Revoked     *time.Time  `json:"revoked,omitzero"` // nil: it is in force
+	Hash        string      `json:"secret_sha256"`    // hexadecimal
 }
 
 // stored is a credential with what its token is checked by.
@@ -40,8 +44,14 @@ type stored struct {
 
 // encodeRecord is the value of a credential in the bucket.
 func encodeRecord(c *Credential, h hash) ([]byte, error) {
-	r := record{Channel: c.Channel, Campaign: c.Campaign, Note: c.Note, Rate: c.Rate, Burst: c.Burst,
+	r := record{Channel: c.Channel, Institution: c.Institution, Campaign: c.Campaign, Note: c.Note, Rate: c.Rate, Burst: c.Burst,
 		Created: c.Created, Hash: hex.EncodeToString(h[:])}
+	if c.Role != domain.RoleChannel {
+		r.Role = c.Role
+	}
+	if !c.Expires.IsZero() {
+		r.Expires = &c.Expires
+	}
 	if !c.Revoked.IsZero() {
 		r.Revoked = &c.Revoked
 	}
@@ -77,8 +87,8 @@ func decode(id string, value []byte) (*stored, error) {
 		return nil, err
 	}
 	s := &stored{text: string(value), credential: &Credential{
-		ID: id, Channel: r.Channel, Campaign: r.Campaign, Note: r.Note, Rate: r.Rate, Burst: r.Burst,
-		Created: domain.Timestamp(r.Created),
+		ID: id, Role: cmp.Or(r.Role, domain.RoleChannel), Channel: r.Channel, Institution: r.Institution, Campaign: r.Campaign,
+		Note: r.Note, Rate: r.Rate, Burst: r.Burst, Created: domain.Timestamp(r.Created),
 	}}
 	if len(r.Hash) != hex.EncodedLen(len(s.hash)) {
 		return nil, fmt.Errorf("secret_sha256 has %d characters instead of %d", len(r.Hash), hex.EncodedLen(len(s.hash)))
@@ -88,6 +98,11 @@ func decode(id string, value []byte) (*stored, error) {
 	}
 	if s.credential.Created.IsZero() {
 		return nil, errors.New("it was never created")
+	}
+	if r.Expires != nil {
+		if s.credential.Expires = domain.Timestamp(*r.Expires); s.credential.Expires.IsZero() {
+			return nil, errors.New("it expires at no time") // and must not stay in force for ever
+		}
 	}
 	if r.Revoked != nil {
 		if s.credential.Revoked = domain.Timestamp(*r.Revoked); s.credential.Revoked.IsZero() {

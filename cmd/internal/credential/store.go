@@ -18,7 +18,7 @@ import (
 
 const (
 	// maxCredentials is how many there may be, revoked ones included. A
-	// campaign has a handful of channels; the limit stops a script that adds
+	// campaign has a handful of channels and of people who read; the limit stops a script that adds
 	// one for each request. Those who add at the same moment may exceed it by
 	// each other's.
 	maxCredentials = 1000
@@ -54,6 +54,9 @@ func NewStore(nc *nats.Conn, replicas int, now func() time.Time) (*Store, error)
 func (s *Store) Add(ctx context.Context, c Credential) (token string, _ Credential, err error) {
 	if err := c.Validate(); err != nil {
 		return "", Credential{}, err
+	}
+	if c.Expires = domain.Timestamp(c.Expires); c.Expired(s.now()) {
+		return "", Credential{}, fmt.Errorf("%w: it would have expired at %s", ErrInvalid, domain.FormatTime(c.Expires))
 	}
 	known, err := s.List(ctx)
 	if err != nil && !errors.Is(err, ErrCorrupt) { // what cannot be read is in nobody's way
@@ -147,7 +150,7 @@ func (s *Store) Check(ctx context.Context, token string) (Credential, error) {
 	if err != nil {
 		return Credential{}, err
 	}
-	return *known.credential, known.check(secret)
+	return *known.credential, known.check(secret, s.now())
 }
 
 // List returns all credentials, revoked ones too, by their creation. Entries

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore"
 	"sakipaldies.lv/ledger/eventstore/storetest"
 )
@@ -25,7 +26,8 @@ func TestAddAndList(t *testing.T) {
 	if all, err := s.List(t.Context()); err != nil || len(all) != 0 {
 		t.Fatalf("before there is a bucket: %v, %v", all, err)
 	}
-	want := Credential{Channel: "in_person", Campaign: "kustiba-2018", Note: "Gulbenes klientu centrs", Rate: 2.5, Burst: 10}
+	want := Credential{Role: domain.RoleChannel, Channel: "in_person", Campaign: "kustiba-2018", Note: "Gulbenes klientu centrs", Rate: 2.5, Burst: 10,
+		Expires: moment.AddDate(1, 0, 0)}
 	token, c, err := s.Add(t.Context(), want)
 	must(t, err)
 	if !scanner.MatchString(token) || len(token) != TokenChars || token[len("paldies_"):][:10] != c.ID {
@@ -43,7 +45,7 @@ func TestAddAndList(t *testing.T) {
 	if value := string(e.Value()); strings.Contains(value, secret) || !strings.Contains(value, hashOf(secret)) {
 		t.Errorf("stored is %s", value)
 	}
-	other, _ := add(t, s, Credential{Channel: "web"})
+	other, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
 	if other == token {
 		t.Error("two credentials have one token")
 	}
@@ -59,7 +61,7 @@ func TestBucketIsKept(t *testing.T) {
 	nc := cluster.Servers[0].Connect(t)
 	s, err := NewStore(nc, len(cluster.Servers), time.Now)
 	must(t, err)
-	token, id := add(t, s, Credential{Channel: "web"})
+	token, id := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
 	status, err := openBucket(t, nc).Status(t.Context())
 	must(t, err)
 	c := status.(*jetstream.KeyValueBucketStatus).StreamInfo().Config
@@ -81,23 +83,31 @@ func TestInvalid(t *testing.T) {
 	s := newStore(t, nc)
 	for name, c := range map[string]Credential{
 		"no channel":            {},
-		"a channel in capitals": {Channel: "WEB"},
-		"a campaign with a dot": {Channel: "web", Campaign: "a.b"},
-		"a long note":           {Channel: "web", Note: strings.Repeat("ē", MaxNoteBytes/2+1)},
-		"a note of two lines":   {Channel: "web", Note: "a\nb"},
-		"a note in Latin-1":     {Channel: "web", Note: "\xe8"},
-		"a negative rate":       {Channel: "web", Rate: -1},
-		"no number":             {Channel: "web", Rate: math.NaN()},
-		"an endless rate":       {Channel: "web", Rate: math.Inf(1)},
-		"a negative burst":      {Channel: "web", Rate: 1, Burst: -1},
-		"a huge burst":          {Channel: "web", Rate: 1, Burst: MaxBurst + 1},
-		"a burst of no rate":    {Channel: "web", Burst: 1},
+		"a channel in capitals": {Role: domain.RoleChannel, Channel: "WEB"},
+		"no role":               {Channel: "web"},
+		"an unknown role":       {Role: "ministrs"},
+		"an auditor's channel":  {Role: domain.RoleAuditor, Channel: "web"},
+		"a nameless place":      {Role: domain.RoleInstitution},
+		"a place of two lines":  {Role: domain.RoleInstitution, Institution: "a\nb"},
+		"a channel's place":     {Role: domain.RoleChannel, Channel: "web", Institution: "Ceļu satiksmes drošības direkcija"},
+		"a ministry's place":    {Role: domain.RoleChancellery, Institution: "Ceļu satiksmes drošības direkcija"},
+		"one that has expired":  {Role: domain.RoleAuditor, Expires: moment},
+		"a campaign with a dot": {Role: domain.RoleChannel, Channel: "web", Campaign: "a.b"},
+		"a long note":           {Role: domain.RoleChannel, Channel: "web", Note: strings.Repeat("ē", MaxNoteBytes/2+1)},
+		"a note of two lines":   {Role: domain.RoleChannel, Channel: "web", Note: "a\nb"},
+		"a note in Latin-1":     {Role: domain.RoleChannel, Channel: "web", Note: "\xe8"},
+		"a negative rate":       {Role: domain.RoleChannel, Channel: "web", Rate: -1},
+		"no number":             {Role: domain.RoleChannel, Channel: "web", Rate: math.NaN()},
+		"an endless rate":       {Role: domain.RoleChannel, Channel: "web", Rate: math.Inf(1)},
+		"a negative burst":      {Role: domain.RoleChannel, Channel: "web", Rate: 1, Burst: -1},
+		"a huge burst":          {Role: domain.RoleChannel, Channel: "web", Rate: 1, Burst: MaxBurst + 1},
+		"a burst of no rate":    {Role: domain.RoleChannel, Channel: "web", Burst: 1},
 	} {
 		if _, _, err := s.Add(t.Context(), c); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	longest := Credential{Channel: strings.Repeat("a", 32), Campaign: strings.Repeat("b", 63),
+	longest := Credential{Role: domain.RoleChannel, Channel: strings.Repeat("a", 32), Campaign: strings.Repeat("b", 63),
 		Note: strings.Repeat("\U0001F642", MaxNoteBytes/4), Rate: MaxRate / 3, Burst: MaxBurst}
 	add(t, s, longest)
 }
@@ -107,17 +117,17 @@ func TestTooMany(t *testing.T) {
 	server := storetest.NewServer(t, withoutSync)
 	nc := server.Connect(t)
 	s := newStore(t, nc)
-	add(t, s, Credential{Channel: "web"})
+	add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
 	js, err := jetstream.New(nc)
 	must(t, err)
-	value, err := encodeRecord(&Credential{Channel: "web", Created: moment, Revoked: moment}, hash{})
+	value, err := encodeRecord(&Credential{Role: domain.RoleChannel, Channel: "web", Created: moment, Revoked: moment}, hash{})
 	must(t, err)
 	for range maxCredentials - 1 {
 		_, err := js.PublishAsync("$KV."+bucketName+"."+newID(), value)
 		must(t, err)
 	}
 	<-js.PublishAsyncComplete()
-	if _, _, err := s.Add(t.Context(), Credential{Channel: "web"}); !errors.Is(err, ErrTooMany) {
+	if _, _, err := s.Add(t.Context(), Credential{Role: domain.RoleChannel, Channel: "web"}); !errors.Is(err, ErrTooMany) {
 		t.Errorf("one more: %v", err)
 	}
 }
@@ -125,7 +135,7 @@ func TestTooMany(t *testing.T) {
 func TestRevoke(t *testing.T) {
 	_, nc := newServer(t)
 	s := newStore(t, nc)
-	token, id := add(t, s, Credential{Channel: "web", Note: "vietne"})
+	token, id := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web", Note: "vietne"})
 	c, again, err := s.Revoke(t.Context(), id)
 	if err != nil || again || c.Revoked != moment || c.Note != "vietne" {
 		t.Errorf("revoked: %+v, %v, %v", c, again, err)
@@ -155,7 +165,7 @@ func TestRevoke(t *testing.T) {
 func TestRevokeAtOnce(t *testing.T) {
 	_, nc := newServer(t)
 	s := newStore(t, nc)
-	_, id := add(t, s, Credential{Channel: "web"})
+	_, id := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
 	const rivals = 8
 	did := make([]bool, rivals)
 	var all sync.WaitGroup
@@ -187,8 +197,8 @@ func TestRevokeAtOnce(t *testing.T) {
 func TestListWithCorrupt(t *testing.T) {
 	_, nc := newServer(t)
 	s := newStore(t, nc)
-	_, good := add(t, s, Credential{Channel: "web"})
-	_, bad := add(t, s, Credential{Channel: "web"})
+	_, good := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
+	_, bad := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
 	_, err := openBucket(t, nc).PutString(t.Context(), bad, "{}")
 	must(t, err)
 	all, err := s.List(t.Context())
@@ -201,14 +211,14 @@ func TestListWithCorrupt(t *testing.T) {
 	if _, _, err := s.Revoke(t.Context(), bad); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("revoke it: %v", err)
 	}
-	add(t, s, Credential{Channel: "web"})
+	add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
 }
 
 func TestStoreCheck(t *testing.T) {
 	server, nc := newServer(t)
 	s := newStore(t, nc)
-	token, id := add(t, s, Credential{Channel: "web"})
-	other, _ := add(t, s, Credential{Channel: "mobile"})
+	token, id := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
+	other, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "mobile"})
 	_, secret, _ := parseToken(other)
 	for name, is := range map[string]struct {
 		token string
