@@ -55,26 +55,36 @@ func (s Summary) Location() (*time.Location, error) {
 	return location, nil
 }
 
-// memoryResults are those of a Memory, whose mutex is held.
-type memoryResults struct{ *Memory }
+// tallyResults are those of a tally as of a position.
+type tallyResults struct {
+	tally *domain.Tally
+	at    Position
+}
+
+// TallyResults are the results that a tally has counted. The tally must not be
+// changed while they are used. Of their position only the sequence and the time
+// are known.
+func TallyResults(t *domain.Tally) Results {
+	return tallyResults{t, Position{Sequence: t.Position(), RecordedAt: t.AsOf()}}
+}
 
 // read holds the mutex while fn reads.
 func (m *Memory) read(fn func(Results) error) error {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return fn(memoryResults{m})
+	return fn(tallyResults{&m.tally, m.at})
 }
 
-func (r memoryResults) Summary(context.Context) (Summary, error) {
+func (r tallyResults) Summary(context.Context) (Summary, error) {
 	return Summary{Position: r.at, Campaign: *r.tally.Register().Campaign(),
 		Votes: r.tally.Votes(), Voters: r.tally.Voters(), Void: r.tally.Void()}, nil
 }
 
-func (r memoryResults) Standings(context.Context) ([]domain.Standing, error) {
+func (r tallyResults) Standings(context.Context) ([]domain.Standing, error) {
 	return r.tally.Standings(), nil
 }
 
-func (r memoryResults) Groups(ctx context.Context, by domain.GroupBy) ([]domain.Group, error) {
+func (r tallyResults) Groups(ctx context.Context, by domain.GroupBy) ([]domain.Group, error) {
 	summary, err := r.Summary(ctx)
 	if err != nil {
 		return nil, err
@@ -86,4 +96,4 @@ func (r memoryResults) Groups(ctx context.Context, by domain.GroupBy) ([]domain.
 	return r.tally.Groups(by, location)
 }
 
-func (r memoryResults) Cells(context.Context) ([]domain.Cell, error) { return r.tally.Cells(), nil }
+func (r tallyResults) Cells(context.Context) ([]domain.Cell, error) { return r.tally.Cells(), nil }

@@ -111,7 +111,7 @@ func newBenchNode(b *testing.B) *benchNode {
 			b.Error(err)
 		}
 	})
-	s, err := api.NewServer(quiet, api.NewMetrics(l.Pending))
+	s, err := api.NewServer(api.Intake|api.Reading, quiet, api.NewMetrics(l.Pending))
 	check(b, err)
 	s.Use(&api.Backend{Credentials: book, Campaigns: single{in}})
 	for book.Ready() != nil {

@@ -71,9 +71,12 @@ func (k *worker) target(q request) (method, path string) {
 // seen are the operations and codes that were answered, such as "cast-vote busy".
 var seen sync.Map
 
-// unseen are the documented problems of all operations that no answer had yet.
-func (d *description) unseen() (list []string) {
+// unseen are the documented problems of some operations that no answer had yet.
+func (d *description) unseen(operations map[string]request) (list []string) {
 	for _, op := range d.operations {
+		if _, ok := operations[op.OperationID]; !ok {
+			continue
+		}
 		for status, documented := range op.Responses {
 			if status < "400" || status == "default" { // the default is for codes that are not known yet
 				continue
@@ -93,11 +96,24 @@ func (d *description) unseen() (list []string) {
 // its headers, every member of its body, and its code for this operation.
 func conforms(t testing.TB, op *huma.Operation, method string, r response) {
 	t.Helper()
-	if n, err := strconv.Atoi(r.header.Get("Content-Length")); err != nil || method != http.MethodHead && n != len(r.body) {
+	if n, err := strconv.Atoi(r.header.Get("Content-Length")); r.status != http.StatusNotModified && err != nil || method != http.MethodHead && n != len(r.body) {
 		t.Errorf("Content-Length is %q, and the body has %d bytes", r.header.Get("Content-Length"), len(r.body))
 	}
-	if r.header.Get("Cache-Control") != "no-store" || r.header.Get("X-Content-Type-Options") != "nosniff" {
+	keep := "no-store"
+	if op != nil && op.Responses["304"] != nil && r.status < http.StatusBadRequest { // it has a version
+		keep = "private, no-cache"
+		if r.header.Get("ETag") == "" || r.header.Get("Vary") != "Authorization" {
+			t.Errorf("the answer does not say what it depends on: %v", r.header)
+		}
+	}
+	if r.header.Get("Cache-Control") != keep || r.header.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("the answer may be kept or guessed at: %v", r.header)
+	}
+	if r.status == http.StatusNotModified {
+		if op.Responses["304"] == nil || r.body != "" {
+			t.Errorf("304 is not described, or comes with %q", r.body)
+		}
+		return
 	}
 	if r.status < http.StatusBadRequest {
 		conformsSuccess(t, op, r)

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"maps"
 	"strconv"
 	"strings"
 	"testing"
@@ -91,7 +92,9 @@ func TestRateLimit(t *testing.T) {
 	if err != nil || time.Duration(after)*time.Second > 100*time.Second || after < 50 {
 		t.Errorf("Retry-After is %q at a request in 100 seconds", r.header.Get("Retry-After"))
 	}
-	for id, q := range everyOperation {
+	all := maps.Clone(everyOperation)
+	maps.Copy(all, everyReading)
+	for id, q := range all {
 		refused(t, k.ask(q.by("slow")), api.TooManyRequests)
 		if t.Failed() {
 			t.Fatal(id)

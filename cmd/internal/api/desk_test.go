@@ -10,10 +10,13 @@ import (
 
 	"sakipaldies.lv/ledger/cmd/internal/api"
 	"sakipaldies.lv/ledger/cmd/internal/credential"
+	"sakipaldies.lv/ledger/cmd/internal/dashboard"
 	"sakipaldies.lv/ledger/cmd/internal/intake"
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore"
 	"sakipaldies.lv/ledger/eventstore/storetest"
+	"sakipaldies.lv/ledger/projections"
+	"sakipaldies.lv/ledger/projections/projectiontest"
 )
 
 // desk is a worker on a ledger in memory: for what a real server does not do
@@ -21,6 +24,10 @@ import (
 type desk struct {
 	*worker
 	ledger *storetest.Memory
+	passes passes                      // whose tokens are good, by token
+	models projections.MemoryModels    // as of the last project
+	counts *dashboard.Counts           // over models and ledger
+	past   func(context.Context) error // what opening the ledger for counting waits for or says; nil: nothing
 	intake *intake.Intake
 	clock  atomic.Pointer[time.Time] // nil: it is now
 	get    func() error              // what opening the campaign says; nil: nothing
@@ -48,14 +55,25 @@ func newDesk(t testing.TB, change ...func(*domain.CampaignOpened)) *desk {
 		check(t, err)
 	}
 	known := make(passes)
+	d.passes = known
 	for _, channel := range []string{"web", "in_person", "slip", "pasts"} {
 		w.tokens[channel] = "pass-" + channel
 		known["pass-"+channel] = &credential.Credential{ID: channel, Role: domain.RoleChannel, Channel: channel}
 	}
 	w.tokens["2019"] = "pass-2019"
+	for _, role := range readers {
+		w.tokens[string(role)] = "pass-" + string(role)
+		known["pass-"+string(role)] = &credential.Credential{ID: string(role), Role: role, Institution: "Nodarbinātības valsts aģentūra"}
+	}
+	for name, c := range map[string]credential.Credential{"revoked": {Revoked: d.now()}, "expired": {Expires: d.now()}, "elsewhere": {Campaign: "2019"}} {
+		c.ID, c.Role = name, domain.RoleChancellery
+		w.tokens[name], known["pass-"+name] = "pass-"+name, &c
+	}
+	d.counts = dashboard.NewCounts(&d.models, deskLedgers{d}, codec)
+	t.Cleanup(d.counts.Close)
 	known["pass-2019"] = &credential.Credential{ID: "2019", Role: domain.RoleChannel, Channel: "web", Campaign: "2019"}
 	d.worker = &worker{world: w, logged: new(safeBuffer), metrics: api.NewMetrics(func() int { return 0 })}
-	d.api, err = api.NewServer(slog.New(slog.NewJSONHandler(d.logged, &slog.HandlerOptions{Level: slog.LevelDebug})), d.metrics)
+	d.api, err = api.NewServer(api.Intake|api.Reading, slog.New(slog.NewJSONHandler(d.logged, &slog.HandlerOptions{Level: slog.LevelDebug})), d.metrics)
 	check(t, err)
 	d.api.Use(d.backend(known))
 	d.Server = httptest.NewServer(d.api)
@@ -71,7 +89,7 @@ func (b *safeBuffer) forget() {
 }
 
 func (d *desk) backend(known passes) *api.Backend {
-	return &api.Backend{Credentials: known, Campaigns: deskCampaigns{d}}
+	return &api.Backend{Credentials: known, Campaigns: deskCampaigns{d}, Counts: d.counts}
 }
 
 func (d *desk) now() time.Time {
@@ -101,6 +119,29 @@ func (d *desk) votes() []eventstore.Recorded {
 	events, err := d.ledger.Reopen().History(d.world.t.Context(), votersSubject, 0, eventstore.Leader)
 	check(d.world.t, err)
 	return events
+}
+
+// readers are the roles that read.
+var readers = []domain.Role{domain.RoleAuditor, domain.RoleChancellery, domain.RoleInstitution}
+
+// project brings the read model to where the ledger ends.
+func (d *desk) project() {
+	d.world.t.Helper()
+	var campaigns projectiontest.Campaigns
+	campaigns.Add(campaign, d.ledger.Reopen())
+	check(d.world.t, projectiontest.Runner(d.world.t, &campaigns, &d.models).RunToEnd(d.world.t.Context()))
+}
+
+// deskLedgers are the ledger of a desk for who counts.
+type deskLedgers struct{ desk *desk }
+
+func (l deskLedgers) OpenLedger(ctx context.Context, id string) (dashboard.Ledger, error) {
+	if l.desk.past != nil {
+		if err := l.desk.past(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return l.desk.ledger.Reopen(), nil
 }
 
 // deskCampaigns are the one campaign of a desk.
@@ -133,6 +174,10 @@ func (p passes) Check(token string) (*credential.Credential, error) {
 		return nil, credential.ErrMissing
 	case !ok:
 		return nil, credential.ErrUnknown
+	case !c.Revoked.IsZero():
+		return c, credential.ErrRevoked
+	case !c.Expires.IsZero():
+		return c, credential.ErrExpired
 	}
 	return c, nil
 }

@@ -29,7 +29,10 @@ func Kinds() map[domain.Code]Kind {
 }
 
 // Spec is what /openapi.json says.
-func Spec() *huma.OpenAPI { return spec(new(Server).operations()) }
+func Spec() *huma.OpenAPI {
+	s := &Server{parts: Intake | Reading}
+	return spec(s.parts, s.operations())
+}
 
 // Occupy takes every place of a request under way, and returns what gives
 // them back.

@@ -8,16 +8,17 @@ import (
 	"sakipaldies.lv/ledger/eventstore"
 )
 
-// Metrics count what intake does. They say nothing of specialists and voters:
-// who may read them may not know yet how the campaign goes.
+// Metrics count what the API does, and the commits of intake's ledgers. They say
+// nothing of campaigns, specialists, channels and voters: who may read them may
+// not know yet how a campaign goes.
 type Metrics struct {
 	requests  *prometheus.CounterVec
 	durations *prometheus.HistogramVec
+	intake    []prometheus.Collector // nil: nothing is handed in here
 	batch     prometheus.Histogram
 	commit    prometheus.Histogram
 	conflicts prometheus.Counter
 	retries   prometheus.Counter
-	queue     prometheus.GaugeFunc
 }
 
 var _ eventstore.Observer = (*Metrics)(nil)
@@ -26,13 +27,13 @@ var _ eventstore.Observer = (*Metrics)(nil)
 const accepted = "accepted"
 
 // NewMetrics are metrics that count from zero. Pending says how many events
-// wait in the queues of all ledgers.
+// wait in the queues of all ledgers; it is nil where there is no intake.
 func NewMetrics(pending func() int) *Metrics {
-	const namespace = "paldies_intake"
-	return &Metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: "requests_total",
+	const namespace, requests = "paldies_intake", "paldies_api"
+	m := &Metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: requests, Name: "requests_total",
 			Help: "Requests by operation and by what became of them: accepted, or the code of the problem."}, []string{"operation", "code"}),
-		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: "request_seconds",
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: requests, Name: "request_seconds",
 			Help: "Time from a request to its answer.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}, []string{"operation"}),
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: "commit_events",
 			Help: "Events that were committed together.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
@@ -42,13 +43,17 @@ func NewMetrics(pending func() int) *Metrics {
 			Help: "Appends before which another event of the same ballot came."}),
 		retries: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "retries_total",
 			Help: "Appends that were tried once more."}),
-		queue: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: "queue_events",
-			Help: "Events that wait to be committed."}, func() float64 { return float64(pending()) }),
 	}
+	if pending != nil {
+		queue := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: "queue_events",
+			Help: "Events that wait to be committed."}, func() float64 { return float64(pending()) })
+		m.intake = []prometheus.Collector{m.batch, m.commit, m.conflicts, m.retries, queue}
+	}
+	return m
 }
 
 func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.durations, m.batch, m.commit, m.conflicts, m.retries, m.queue}
+	return append([]prometheus.Collector{m.requests, m.durations}, m.intake...)
 }
 
 // Describe implements prometheus.Collector.

@@ -20,15 +20,19 @@ import (
 // operations are all that can be asked for.
 func (s *Server) operations() []operation {
 	const campaigns, campaign = prefix + "campaigns", prefix + "campaigns/{campaign}"
-	return []operation{
-		{id: "cast-vote", method: http.MethodPost, path: campaign + "/votes", body: true, answer: castVote},
-		{id: "list-votes", method: http.MethodGet, path: campaign + "/votes", query: true, answer: listVotes},
-		{id: "get-vote", method: http.MethodGet, path: campaign + "/votes/{sequence}", answer: getVote},
-		{id: "retract-vote", method: http.MethodDelete, path: campaign + "/votes/{sequence}", answer: retractVote},
-		{id: "list-campaigns", method: http.MethodGet, path: campaigns, answer: listCampaigns},
-		{id: "get-campaign", method: http.MethodGet, path: campaign, answer: getCampaign},
-		{id: "list-specialists", method: http.MethodGet, path: campaign + "/specialists", query: true, answer: s.search.listSpecialists},
+	channels, anyRole := []domain.Role{domain.RoleChannel}, domain.Roles
+	all := []operation{
+		{id: "cast-vote", method: http.MethodPost, path: campaign + "/votes", part: Intake, roles: channels, body: true, answer: castVote, describe: describeCastVote},
+		{id: "list-votes", method: http.MethodGet, path: campaign + "/votes", part: Intake, roles: channels, query: true, answer: listVotes, describe: describeListVotes},
+		{id: "get-vote", method: http.MethodGet, path: campaign + "/votes/{sequence}", part: Intake, roles: channels, answer: getVote, describe: describeGetVote},
+		{id: "retract-vote", method: http.MethodDelete, path: campaign + "/votes/{sequence}", part: Intake, roles: channels, answer: retractVote, describe: describeRetractVote},
+		{id: "list-campaigns", method: http.MethodGet, path: campaigns, part: Intake, roles: anyRole, answer: listCampaigns, describe: describeListCampaigns},
+		{id: "get-campaign", method: http.MethodGet, path: campaign, part: Intake, roles: anyRole, answer: getCampaign, describe: describeGetCampaign},
+		{id: "list-specialists", method: http.MethodGet, path: campaign + "/specialists", part: Intake, roles: anyRole, query: true, answer: s.search.listSpecialists, describe: describeListSpecialists},
+		{id: "get-results", method: http.MethodGet, path: campaign + "/results", part: Reading, query: true, answer: getResults, describe: describeGetResults},
+		{id: "get-timeline", method: http.MethodGet, path: campaign + "/timeline", part: Reading, query: true, answer: getTimeline, describe: describeGetTimeline},
 	}
+	return slices.DeleteFunc(all, func(o operation) bool { return s.parts&o.part == 0 })
 }
 
 // What the operations take beside a body, for their description. The names are
@@ -56,10 +60,19 @@ type (
 func described[In, Out any](api huma.API, o operation, status int, summary, description string, problems ...domain.Code) {
 	problems = append(problems, Malformed, Unauthorized, TooManyRequests, Busy, Unavailable)
 	if strings.Contains(o.path, "{campaign}") {
-		problems = append(problems, CampaignNotAllowed, UnknownCampaign, CampaignNotServed)
+		problems = append(problems, CampaignNotAllowed, UnknownCampaign)
+	}
+	if strings.Contains(o.path, "{campaign}") && o.part == Intake {
+		problems = append(problems, CampaignNotServed)
+	}
+	security := []map[string][]string{{"credential": {}}}
+	if o.roles == nil {
+		security = append(security, map[string][]string{}) // or none
+	} else if len(o.roles) < len(domain.Roles) {
+		problems = append(problems, RoleNotAllowed)
 	}
 	op := huma.Operation{OperationID: o.id, Method: o.method, Path: o.path, Summary: summary, Description: description,
-		DefaultStatus: status, Responses: problemResponses(api, problems), Security: []map[string][]string{{"credential": {}}}}
+		DefaultStatus: status, Responses: problemResponses(api, problems), Security: security}
 	if o.body {
 		op.MaxBodyBytes = maxBodyBytes
 	}
@@ -102,34 +115,56 @@ type paper struct{}
 func (paper) Handle(*huma.Operation, func(huma.Context))   {}
 func (paper) ServeHTTP(http.ResponseWriter, *http.Request) {}
 
+// intakeDescription and readingDescription say what holds for all operations of
+// a part.
+const (
+	intakeDescription = "Votes, retractions and receipts. The channel of a request follows from its credential. " +
+		"After 503 with any code, and after no answer at all, the same request with the same Idempotency-Key tells what became of it: " +
+		"busy and unavailable say that this request recorded nothing, but an earlier one may have. "
+	readingDescription = "Counts: until results are published they are for the Chancellery alone, and then those that were certified are for anybody. "
+)
+
 // spec is the interface in OpenAPI 3.1.
-func spec(operations []operation) *huma.OpenAPI {
+func spec(parts Part, operations []operation) *huma.OpenAPI {
+	description := ""
+	if parts&Intake != 0 {
+		description += intakeDescription
+	}
+	if parts&Reading != 0 {
+		description += readingDescription
+	}
 	config := huma.Config{OpenAPI: &huma.OpenAPI{OpenAPI: "3.1.0",
-		Info: &huma.Info{Title: "Paldies intake", Version: "1", Description: "Votes, retractions and receipts. " +
-			"The channel of a request follows from its credential. Every problem has a stable code (RFC 9457); its title is in English or Latvian (Accept-Language). " +
-			"After 503 with any code, and after no answer at all, the same request with the same Idempotency-Key tells what became of it: busy and unavailable say that this request recorded nothing, but an earlier one may have."},
+		Info: &huma.Info{Title: "Paldies", Version: "1",
+			Description: description + "Every problem has a stable code (RFC 9457); its title is in English or Latvian (Accept-Language)."},
 		Components: &huma.Components{
 			Schemas:         huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
-			SecuritySchemes: map[string]*huma.SecurityScheme{"credential": {Type: "http", Scheme: "bearer", Description: "Made by `paldies channel add`."}},
+			SecuritySchemes: map[string]*huma.SecurityScheme{"credential": {Type: "http", Scheme: "bearer", Description: "Made by `paldies credential add`."}},
 		}}}
 	api := huma.NewAPI(config, paper{})
-	by := make(map[string]operation)
 	for _, o := range operations {
-		by[o.id] = o
+		o.describe(api, o)
 	}
-	describeVotes(api, by)
-	described[struct{}, struct{ Body CampaignList }](api, by["list-campaigns"], http.StatusOK, "Campaigns",
+	return api.OpenAPI()
+}
+
+func describeListCampaigns(api huma.API, o operation) {
+	described[struct{}, struct{ Body CampaignList }](api, o, http.StatusOK, "Campaigns",
 		"The campaigns that this service takes votes for.")
-	described[InCampaign, struct{ Body Campaign }](api, by["get-campaign"], http.StatusOK, "A campaign and its rules", "")
+}
+
+func describeGetCampaign(api huma.API, o operation) {
+	described[InCampaign, struct{ Body Campaign }](api, o, http.StatusOK, "A campaign and its rules", "")
+}
+
+func describeListSpecialists(api huma.API, o operation) {
 	described[struct {
 		InCampaign
 		Q string `query:"q" maxLength:"200" doc:"Words that all must be in the name, the position, the place or the id; without diacritics and in any case." example:"cirule"`
 		Paged
-	}, struct{ Body SpecialistList }](api, by["list-specialists"], http.StatusOK, "Specialists", "All, or those that are searched for, in the order of their names.")
-	return api.OpenAPI()
+	}, struct{ Body SpecialistList }](api, o, http.StatusOK, "Specialists", "All, or those that are searched for, in the order of their names.")
 }
 
-func describeVotes(api huma.API, by map[string]operation) {
+func describeCastVote(api huma.API, o operation) {
 	described[struct {
 		InCampaign
 		Keyed
@@ -137,10 +172,13 @@ func describeVotes(api huma.API, by map[string]operation) {
 	}, struct {
 		Location string `header:"Location" doc:"Address of the receipt."`
 		Body     Receipt
-	}](api, by["cast-vote"], http.StatusCreated, "Cast a vote", "It is recorded durably before this is answered.",
+	}](api, o, http.StatusCreated, "Cast a vote", "It is recorded durably before this is answered.",
 		domain.AlreadyVoted, domain.VoteLimitReached, domain.UnknownSpecialist, domain.WithdrawnSpecialist, domain.ClosedCampaign,
 		domain.TooEarly, domain.TooLate, domain.CastInFuture, domain.ChannelNotAccepted, domain.IdempotencyMismatch,
 		CastAtNotAccepted, BodyTooLarge, UnsupportedMediaType, RequestTimeout, OutcomeUnknown)
+}
+
+func describeRetractVote(api huma.API, o operation) {
 	described[struct {
 		InCampaign
 		Numbered
@@ -149,20 +187,26 @@ func describeVotes(api huma.API, by map[string]operation) {
 	}, struct {
 		Location string `header:"Location" doc:"Address of the receipt."`
 		Body     Receipt
-	}](api, by["retract-vote"], http.StatusCreated, "Take a vote back", "The vote must be this voter's. The retraction is an event of its own, with a receipt of its own.",
+	}](api, o, http.StatusCreated, "Take a vote back", "The vote must be this voter's. The retraction is an event of its own, with a receipt of its own.",
 		domain.UnknownVote, domain.AlreadyRetracted, domain.ClosedCampaign, domain.TooEarly, domain.TooLate, domain.ChannelNotAccepted,
 		domain.IdempotencyMismatch, OutcomeUnknown)
+}
+
+func describeGetVote(api huma.API, o operation) {
 	described[struct {
 		InCampaign
 		Numbered
 		OfVoter
-	}, struct{ Body ProvenVote }](api, by["get-vote"], http.StatusOK, "A receipt", "A vote or a retraction of this voter, with the proof that it is in the signed log.",
+	}, struct{ Body ProvenVote }](api, o, http.StatusOK, "A receipt", "A vote or a retraction of this voter, with the proof that it is in the signed log.",
 		domain.UnknownVote, domain.ChannelNotAccepted)
+}
+
+func describeListVotes(api huma.API, o operation) {
 	described[struct {
 		InCampaign
 		Paged
 		OfVoter
-	}, struct{ Body VoteList }](api, by["list-votes"], http.StatusOK, "A voter's own votes", "",
+	}, struct{ Body VoteList }](api, o, http.StatusOK, "A voter's own votes", "",
 		domain.ChannelNotAccepted)
 }
 
@@ -171,7 +215,7 @@ var docsText string
 
 // describe serves the description, as JSON and as a page that loads nothing.
 func (s *Server) describe() error {
-	api := spec(s.operations())
+	api := spec(s.parts, s.operations())
 	text, err := json.MarshalIndent(api, "", "  ")
 	if err != nil {
 		return fmt.Errorf("describe the interface: %w", err)

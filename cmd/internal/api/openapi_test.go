@@ -60,6 +60,8 @@ func TestParameters(t *testing.T) {
 		"GET /api/v1/campaigns":                                "",
 		"GET /api/v1/campaigns/{campaign}":                     "path campaign",
 		"GET /api/v1/campaigns/{campaign}/specialists":         "path campaign, query after, query limit, query q",
+		"GET /api/v1/campaigns/{campaign}/results":             "header If-None-Match, path campaign, query after, query as_of, query as_of_sequence, query by, query limit",
+		"GET /api/v1/campaigns/{campaign}/timeline":            "header If-None-Match, path campaign, query after, query as_of, query as_of_sequence, query by, query limit",
 		"GET /api/v1/campaigns/{campaign}/votes":               "header Paldies-Voter, path campaign, query after, query limit",
 		"POST /api/v1/campaigns/{campaign}/votes":              "header Idempotency-Key, path campaign",
 		"GET /api/v1/campaigns/{campaign}/votes/{sequence}":    "header Paldies-Voter, path campaign, path sequence",

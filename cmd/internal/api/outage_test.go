@@ -18,7 +18,7 @@ func TestBackend(t *testing.T) {
 	d := newDesk(t)
 	cast(d)
 	before := d.ask(vote(anna, "ilze-berzina", "k1"))
-	backend := d.backend(passes{"pass-web": {ID: "web", Channel: "web"}})
+	backend := d.backend(passes{"pass-web": {ID: "web", Role: domain.RoleChannel, Channel: "web"}})
 	for range 3 {
 		d.api.Use(nil)
 		refused(t, d.ask(vote(anna, "ilze-berzina", "k1")), api.Unavailable)

@@ -13,9 +13,11 @@ import (
 	"golang.org/x/text/language"
 
 	"sakipaldies.lv/ledger/cmd/internal/credential"
+	"sakipaldies.lv/ledger/cmd/internal/dashboard"
 	"sakipaldies.lv/ledger/cmd/internal/intake"
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/projections"
 )
 
 // Problem is the body of every answer that is not a success (RFC 9457).
@@ -37,6 +39,12 @@ const (
 	Malformed            domain.Code = "malformed"
 	Unauthorized         domain.Code = "unauthorized"
 	CampaignNotAllowed   domain.Code = "campaign_not_allowed"
+	RoleNotAllowed       domain.Code = "role_not_allowed"
+	Embargoed            domain.Code = "embargoed"
+	AsOfNotReached       domain.Code = "as_of_not_reached"
+	AsOfTooFar           domain.Code = "as_of_too_far"
+	Counting             domain.Code = "counting"
+	ResultsUnavailable   domain.Code = "results_unavailable"
 	CastAtNotAccepted    domain.Code = "cast_at_not_accepted"
 	UnknownCampaign      domain.Code = "unknown_campaign"
 	NotFound             domain.Code = "not_found"
@@ -80,8 +88,14 @@ var kinds = func() map[domain.Code]kind {
 		{domain.ChannelNotAccepted, http.StatusForbidden, "", ""},
 		{domain.IdempotencyMismatch, http.StatusUnprocessableEntity, "", ""},
 		{Malformed, http.StatusBadRequest, "The request cannot be understood.", "Pieprasījums nav saprotams."},
-		{Unauthorized, http.StatusUnauthorized, "The credential is missing, wrong or revoked.", "Piekļuves pilnvaras nav, tā ir nepareiza vai atsaukta."},
+		{Unauthorized, http.StatusUnauthorized, "The credential is missing, wrong, expired or revoked.", "Piekļuves pilnvaras nav, tā ir nepareiza, beigusies vai atsaukta."},
 		{CampaignNotAllowed, http.StatusForbidden, "This credential is not for this campaign.", "Šī piekļuves pilnvara nav šai kampaņai."},
+		{RoleNotAllowed, http.StatusForbidden, "This credential is for something else.", "Šī piekļuves pilnvara ir kam citam."},
+		{Embargoed, http.StatusForbidden, "These results are not public.", "Šie rezultāti nav publiski."},
+		{AsOfNotReached, http.StatusNotFound, "There is no such event in the results yet.", "Rezultātos šāda notikuma vēl nav."},
+		{AsOfTooFar, http.StatusUnprocessableEntity, "As of this event too much would have to be counted here.", "Līdz šim notikumam šeit būtu jāskaita pārāk daudz."},
+		{Counting, http.StatusServiceUnavailable, "The results as of this event are being counted; ask again.", "Rezultāti līdz šim notikumam tiek skaitīti; jautājiet vēlreiz."},
+		{ResultsUnavailable, http.StatusServiceUnavailable, "The results cannot be read at the moment; try again later.", "Rezultāti šobrīd nav nolasāmi; mēģiniet vēlāk."},
 		{CastAtNotAccepted, http.StatusForbidden, "This channel may not state when a vote was cast.", "Šis kanāls nedrīkst norādīt balsojuma laiku."},
 		{UnknownCampaign, http.StatusNotFound, "There is no such campaign.", "Tādas kampaņas nav."},
 		{NotFound, http.StatusNotFound, "There is nothing at this address.", "Šajā adresē nekā nav."},
@@ -115,12 +129,13 @@ type answer struct {
 	code     domain.Code // empty for a success
 	cause    error       // what a person who runs this should know; never of a client's making
 	location string
+	version  string
 	retry    time.Duration
 	body     any
 }
 
 func answerOf(re reply) answer {
-	return answer{status: re.status, location: re.location, body: re.body}
+	return answer{status: re.status, location: re.location, version: re.version, body: re.body}
 }
 
 // problemOf puts an error into an answer.
@@ -167,6 +182,13 @@ var sentinels = []struct {
 	{errNotFound, NotFound},
 	{errMethod, MethodNotAllowed},
 	{errOtherCampaign, CampaignNotAllowed},
+	{errOtherRole, RoleNotAllowed},
+	{dashboard.ErrEmbargoed, Embargoed},
+	{dashboard.ErrNotReached, AsOfNotReached},
+	{dashboard.ErrTooFar, AsOfTooFar},
+	{dashboard.ErrCounting, Counting},
+	{dashboard.ErrUnavailable, ResultsUnavailable},
+	{projections.ErrNoCampaign, UnknownCampaign},
 	{intake.ErrStatedTime, CastAtNotAccepted},
 	{errNotJSON, UnsupportedMediaType},
 	{errEncoded, UnsupportedMediaType},
@@ -187,6 +209,7 @@ var sentinels = []struct {
 	{credential.ErrMalformed, Unauthorized},
 	{credential.ErrUnknown, Unauthorized},
 	{credential.ErrRevoked, Unauthorized},
+	{credential.ErrExpired, Unauthorized},
 	{context.DeadlineExceeded, Unavailable},
 	{context.Canceled, Unavailable},
 }
@@ -241,13 +264,24 @@ func (a answer) write(w http.ResponseWriter, r *http.Request) {
 	if a.location != "" {
 		h.Set("Location", a.location)
 	}
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if a.version != "" {
+		// Whoever keeps it asks each time whether it is still so, and with the same
+		// credential.
+		h.Set("ETag", a.version)
+		h.Set("Cache-Control", "private, no-cache")
+		h.Set("Vary", "Authorization")
+	}
+	if a.body == nil {
+		w.WriteHeader(a.status)
+		return
+	}
 	text, err := json.Marshal(a.body)
 	if err != nil {
 		a.status, text = http.StatusInternalServerError, nil // no type here can fail
 	}
 	h.Set("Content-Type", contentType)
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Length", strconv.Itoa(len(text)+1))
 	w.WriteHeader(a.status)
 	if r.Method != http.MethodHead {

@@ -23,8 +23,9 @@ const (
 	voterHeader       = "Paldies-Voter"
 )
 
-// bearer is the token of the request (RFC 6750, 2.1).
-func bearer(h http.Header) (string, error) {
+// Bearer is the token of a request (RFC 6750, 2.1); the error is one of
+// credential.
+func Bearer(h http.Header) (string, error) {
 	values := h["Authorization"]
 	if len(values) == 0 {
 		return "", credential.ErrMissing

@@ -1,7 +1,8 @@
-// Package api is the HTTP interface of intake: what the web site, the app and
-// the desk for paper slips call.
+// Package api is the HTTP interface: what the web site, the app and the desk for
+// paper slips call to hand in votes, and what dashboards call to read counts.
 //
-//	request ─ credential ─ fair use ─ bounds ─ decode ─▶ intake.Submit ─▶ 201, or a problem with a stable code
+//	request ─ credential ─ fair use ─ role ─ bounds ─ decode ─▶ intake.Submit ─▶ 201, or a problem with a stable code
+//	                                                        └─▶ dashboard.Counts ─▶ 200, 304, or a problem
 //
 // A server keeps nothing but caches; any number of them run side by side. It
 // speaks plain HTTP: TLS ends at the proxy in front of it.
@@ -18,6 +19,10 @@
 // The voter of a request that has no body is in the header Paldies-Voter. In an
 // address it would be kept in the logs of every proxy.
 //
+// Who may see counts is decided in dashboard.Counts alone. Here nothing is known
+// of a count before it has been asked: its answer is the first thing that a
+// conditional request, a HEAD or a page depends on.
+//
 // A retry with the same Idempotency-Key gets the same answer byte for byte, 201
 // included, so that nobody needs to know whether the first answer was lost.
 package api
@@ -31,11 +36,15 @@ import (
 	"path"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"sakipaldies.lv/ledger/cmd/internal/credential"
+	"sakipaldies.lv/ledger/cmd/internal/dashboard"
 	"sakipaldies.lv/ledger/cmd/internal/intake"
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore"
@@ -90,13 +99,24 @@ type Prover interface {
 // the node behind it has been started anew.
 type Backend struct {
 	Credentials Credentials
-	Campaigns   Campaigns
-	Prover      Prover // nil: receipts have no proofs
+	Campaigns   Campaigns         // for Intake
+	Prover      Prover            // for Intake; nil: receipts have no proofs
+	Counts      *dashboard.Counts // for Reading
 }
+
+// Part is a part of the interface, for processes that serve one only. Parts are
+// added up.
+type Part int
+
+const (
+	Intake  Part = 1 << iota // votes, and what they can be cast for
+	Reading                  // counts
+)
 
 // Server answers HTTP requests. It is safe for concurrent use.
 type Server struct {
 	backend  atomic.Pointer[Backend]
+	parts    Part
 	log      *slog.Logger
 	metrics  *Metrics
 	mux      *http.ServeMux
@@ -104,11 +124,11 @@ type Server struct {
 	search   searches
 }
 
-// NewServer is a server that answers `unavailable` until it is given a backend.
+// NewServer is a server of some parts that answers `unavailable` until it is given a backend.
 // Every request is logged at level info: method, route, campaign, credential,
 // status, code and duration; never an address, a header or a body.
-func NewServer(log *slog.Logger, m *Metrics) (*Server, error) {
-	s := &Server{log: log, metrics: m, mux: http.NewServeMux(), inFlight: make(chan struct{}, maxInFlight)}
+func NewServer(parts Part, log *slog.Logger, m *Metrics) (*Server, error) {
+	s := &Server{parts: parts, log: log, metrics: m, mux: http.NewServeMux(), inFlight: make(chan struct{}, maxInFlight)}
 	for _, o := range s.operations() {
 		s.mux.HandleFunc(o.method+" "+o.path, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, &o) })
 	}
@@ -153,16 +173,21 @@ type operation struct {
 	id     string
 	method string
 	path   string // of http.ServeMux and of OpenAPI, which write it alike
-	body   bool   // it has one
-	query  bool   // it has parameters in a query, which answer looks at
+	part   Part
+	roles  []domain.Role // who may ask for it; nil: anybody, without a credential too
+	body   bool          // it has one
+	query  bool          // it has parameters in a query, which answer looks at
 	answer func(*call) (reply, error)
+	// describe writes it down in OpenAPI.
+	describe func(huma.API, operation)
 }
 
 // reply is an answer that is not a problem.
 type reply struct {
 	status   int
 	location string // of what was made
-	body     any
+	version  string // of what was read; such an answer may be kept, and asked for conditionally
+	body     any    // nil: there is none
 }
 
 // call is one request on its way.
@@ -170,8 +195,8 @@ type call struct {
 	*http.Request
 	operation  *operation
 	backend    *Backend
-	credential *credential.Credential
-	campaign   string // empty when the address names none
+	credential *credential.Credential // nil: nobody's
+	campaign   string                 // empty when the address names none
 	body       []byte
 }
 
@@ -228,7 +253,30 @@ func (s *Server) admit(c *call) error {
 	if c.backend = s.backend.Load(); c.backend == nil {
 		return eventstore.ErrUnavailable
 	}
-	token, err := bearer(c.Header)
+	if err := c.identify(); err != nil {
+		return err
+	}
+	c.campaign = c.PathValue("campaign")
+	switch {
+	case c.campaign == "":
+		return nil
+	case domain.ValidateCampaignID(c.campaign) != nil:
+		c.campaign = "" // it is anything, and stays out of the log
+		return eventstore.ErrNotFound
+	case c.credential != nil && !c.credential.Covers(c.campaign):
+		return errOtherCampaign
+	}
+	return nil
+}
+
+// identify tells who calls. Who may do without a credential and sends one all
+// the same must have a good one.
+func (c *call) identify() error {
+	roles := c.operation.roles
+	token, err := Bearer(c.Header)
+	if errors.Is(err, credential.ErrMissing) && roles == nil {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -238,17 +286,18 @@ func (s *Server) admit(c *call) error {
 	if ok, after := c.credential.Allow(); !ok {
 		return &tooManyError{after}
 	}
-	c.campaign = c.PathValue("campaign")
-	switch {
-	case c.campaign == "":
-		return nil
-	case domain.ValidateCampaignID(c.campaign) != nil:
-		c.campaign = "" // it is anything, and stays out of the log
-		return eventstore.ErrNotFound
-	case !c.credential.Covers(c.campaign):
-		return errOtherCampaign
+	if roles != nil && !slices.Contains(roles, c.credential.Role) {
+		return errOtherRole
 	}
 	return nil
+}
+
+// role is that of who calls; the public has none.
+func (c *call) role() domain.Role {
+	if c.credential == nil {
+		return ""
+	}
+	return c.credential.Role
 }
 
 // intake is the intake of the campaign that the address names.
@@ -270,7 +319,10 @@ func (s *Server) account(c *call, a answer, took time.Duration) {
 		attrs = append(attrs, slog.String("campaign", c.campaign))
 	}
 	if c.credential != nil {
-		attrs = append(attrs, slog.String("credential", c.credential.ID), slog.String("channel", c.credential.Channel))
+		attrs = append(attrs, slog.String("credential", c.credential.ID), slog.String("role", string(c.credential.Role)))
+		if c.credential.Channel != "" {
+			attrs = append(attrs, slog.String("channel", c.credential.Channel))
+		}
 	}
 	if a.cause != nil {
 		attrs = append(attrs, slog.String("error", unnamed(a.cause.Error())))
@@ -321,6 +373,7 @@ var (
 	errNotFound      = errors.New("no such address")
 	errMethod        = errors.New("the address does not have this method")
 	errOtherCampaign = errors.New("the credential is another campaign's")
+	errOtherRole     = errors.New("the credential's role may not do this")
 	errNotJSON       = errors.New("not application/json")
 	errEncoded       = errors.New("the body is compressed")
 	errBodyTooLarge  = errors.New("the body is too large")

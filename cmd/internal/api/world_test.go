@@ -141,7 +141,7 @@ func (w *world) worker() *worker {
 	k := &worker{world: w, logged: new(safeBuffer), metrics: api.NewMetrics(func() int { return 0 })}
 	log := slog.New(slog.NewJSONHandler(k.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	k.api, err = api.NewServer(log, k.metrics)
+	k.api, err = api.NewServer(api.Intake|api.Reading, log, k.metrics)
 	check(w.t, err)
 	book, err := credential.NewBook(nc, log)
 	check(w.t, err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sakipaldies.lv/ledger/cmd/internal/api"
 	"sakipaldies.lv/ledger/cmd/internal/credential"
 	"sakipaldies.lv/ledger/cmd/internal/intake"
 	"sakipaldies.lv/ledger/cmd/internal/keyring"
@@ -78,7 +79,7 @@ func (a *app) prepareBench(ctx context.Context, n *node.Node) (token string, err
 
 // serveBench serves intake on a free port for as long as fn runs.
 func (a *app) serveBench(ctx context.Context, n *node.Node, fn func(ctx context.Context, url string) error) error {
-	h, err := a.newHTTPIntake("", "")
+	h, err := a.newHTTPIntake(api.Intake, "", "")
 	if err != nil {
 		return err
 	}

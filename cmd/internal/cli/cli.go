@@ -99,7 +99,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.demoCommand(), a.devCommand(), a.campaignCommand(), a.specialistCommand(), a.credentialCommand(), a.channelCommand(),
 		a.voteCommand(), a.resultsCommand(), a.reportCommand(), a.auditCommand(), a.doctorCommand(),
-		a.intakeCommand(), a.queueCommand(), a.projectCommand(), a.migrateCommand(),
+		a.intakeCommand(), a.queueCommand(), a.projectCommand(), a.dashboardCommand(), a.migrateCommand(),
 		a.sealCommand(), a.receiptCommand(), a.restoreCommand(), a.schemaCommand(), a.benchCommand(),
 	)
 	strict(root)

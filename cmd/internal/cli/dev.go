@@ -13,6 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
+	"sakipaldies.lv/ledger/cmd/internal/api"
+	"sakipaldies.lv/ledger/cmd/internal/dashboard"
 	"sakipaldies.lv/ledger/cmd/internal/node"
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore"
@@ -42,8 +44,8 @@ func (a *app) devCommand() *cobra.Command {
 		Long: "Run a node on the data directory until it is stopped: an embedded NATS server on\n" +
 			"the loopback interface, a read model of every campaign in memory, the signed Merkle\n" +
 			"log of every campaign, the taking of votes from the queue, and over HTTP the taking of\n" +
-			"votes (/docs describes it), /livez, /readyz, /metrics and /log/ID/. Other commands on the same data directory use it by\n" +
-			"themselves.\n\n" +
+			"votes and the reading of counts (/docs describes both), /livez, /readyz, /metrics and\n" +
+			"/log/ID/. Other commands on the same data directory use it by themselves.\n\n" +
 			"With --database-url or --database local it keeps the read model in Postgres up to\n" +
 			"date too, tables included.",
 		Args: cobra.NoArgs,
@@ -60,7 +62,7 @@ func (a *app) devCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.address, "http", defaultHTTP, "address for HTTP; port 0 takes a free one")
 	cmd.Flags().BoolVar(&o.seal, "seal", true, "seal the logs; with --seal=false `paldies seal` can do it")
-	cmd.Flags().StringVar(&o.auditorToken, "auditor-token", "", "who sends it as a bearer token gets the events of /log/ID/; without it nobody does (better by PALDIES_AUDITOR_TOKEN_FILE)")
+	cmd.Flags().StringVar(&o.auditorToken, "auditor-token", "", "who sends it as a bearer token gets the events of /log/ID/, as whoever has a credential of the role auditor does (better by PALDIES_AUDITOR_TOKEN_FILE)")
 	database.flags(cmd)
 	return cmd
 }
@@ -136,9 +138,12 @@ func (a *app) runNode(ctx context.Context, stop func(), n *node.Node, logs *seal
 	}
 	h := newHealth(n, follower, p)
 	h.logs = logs
-	if h.intake, err = a.newHTTPIntake("", ""); err != nil {
+	if h.intake, err = a.newHTTPIntake(api.Intake|api.Reading, "", ""); err != nil {
 		return err
 	}
+	h.intake.counts = dashboard.NewCounts(follower, campaigns, a.codec)
+	defer h.intake.counts.Close()
+	logs.credentials = h.intake
 	h.intake.queue = a.newQueueIntake(defaultTakeover)
 	parts = append(parts, func() error {
 		return a.outlive(ctx,
@@ -205,6 +210,15 @@ func (c nodeCampaigns) Open(ctx context.Context, campaign string) (projections.L
 	l, err := c.app.openLedger(ctx, c.node, campaign)
 	if err != nil {
 		return nil, err // not a nil *eventstore.Ledger in an interface
+	}
+	return l, nil
+}
+
+// OpenLedger implements dashboard.Ledgers.
+func (c nodeCampaigns) OpenLedger(ctx context.Context, campaign string) (dashboard.Ledger, error) {
+	l, err := c.app.openLedger(ctx, c.node, campaign)
+	if err != nil {
+		return nil, err // as above
 	}
 	return l, nil
 }

@@ -28,6 +28,7 @@ type health struct {
 	projector *projector            // read models in Postgres
 	logs      *sealings             // Merkle logs
 	intake    *httpIntake           // votes over HTTP
+	reading   *httpReading          // counts over HTTP, without votes
 	checks    chan struct{}         // holds a place for every check under way
 }
 
@@ -43,21 +44,24 @@ func (h *health) handler() http.Handler {
 	if h.logs != nil {
 		mux.HandleFunc("/log/{campaign}/{path...}", h.logs.serve)
 	}
-	if h.intake != nil {
-		for _, path := range api.Paths {
-			mux.Handle(path, h.intake.server)
-		}
-		return h.intakeFirst(mux)
+	switch {
+	case h.intake != nil:
+		return apiFirst(h.intake.server, mux)
+	case h.reading != nil:
+		return apiFirst(h.reading.server, mux)
 	}
 	return mux
 }
 
-// intakeFirst lets the API answer for all that begins like its addresses. The
+// apiFirst lets the API answer for all that begins like its addresses. The
 // mux would send on what is not written plainly, and answer with a page.
-func (h *health) intakeFirst(mux *http.ServeMux) http.Handler {
+func apiFirst(server *api.Server, mux *http.ServeMux) http.Handler {
+	for _, path := range api.Paths {
+		mux.Handle(path, server)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/api/") {
-			h.intake.server.ServeHTTP(w, r)
+			server.ServeHTTP(w, r)
 			return
 		}
 		mux.ServeHTTP(w, r)
@@ -152,6 +156,9 @@ func (h *health) check(ctx context.Context) readiness {
 		if h.intake.queue != nil {
 			s.addQueue(ctx, h.intake.queue)
 		}
+	}
+	if h.reading != nil {
+		s.addReading(ctx, h.reading)
 	}
 	if h.follower != nil {
 		states, err := h.follower.States(ctx)

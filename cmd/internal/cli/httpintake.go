@@ -10,6 +10,7 @@ import (
 
 	"sakipaldies.lv/ledger/cmd/internal/api"
 	"sakipaldies.lv/ledger/cmd/internal/credential"
+	"sakipaldies.lv/ledger/cmd/internal/dashboard"
 	"sakipaldies.lv/ledger/cmd/internal/intake"
 	"sakipaldies.lv/ledger/cmd/internal/keyring"
 	"sakipaldies.lv/ledger/domain"
@@ -24,9 +25,10 @@ type httpIntake struct {
 	app     *app
 	server  *api.Server
 	metrics *api.Metrics
-	queue   *queueIntake // nil: nothing is taken from the queue
-	keys    string       // folder of the pseudonym keys; empty: the data directory's
-	logs    string       // folder of the campaigns' logs; empty: the data directory's
+	queue   *queueIntake      // nil: nothing is taken from the queue
+	counts  *dashboard.Counts // nil: none are told
+	keys    string            // folder of the pseudonym keys; empty: the data directory's
+	logs    string            // folder of the campaigns' logs; empty: the data directory's
 
 	mu      sync.Mutex
 	serving *servedNode // guarded by mu; nil while there is no node
@@ -46,11 +48,11 @@ type servedNode struct {
 	finish time.Duration
 }
 
-func (a *app) newHTTPIntake(keys, logs string) (*httpIntake, error) {
+func (a *app) newHTTPIntake(parts api.Part, keys, logs string) (*httpIntake, error) {
 	h := &httpIntake{app: a, keys: keys, logs: logs}
 	h.metrics = api.NewMetrics(h.pending)
 	var err error
-	h.server, err = api.NewServer(a.logger(), h.metrics)
+	h.server, err = api.NewServer(parts, a.logger(), h.metrics)
 	return h, err
 }
 
@@ -99,7 +101,7 @@ func (h *httpIntake) use(s *servedNode) {
 		h.server.Use(nil)
 		return
 	}
-	h.server.Use(&api.Backend{Credentials: s.book, Campaigns: s.campaigns, Prover: prover{h}})
+	h.server.Use(&api.Backend{Credentials: s.book, Campaigns: s.campaigns, Prover: prover{h}, Counts: h.counts})
 }
 
 // served is the node that votes are taken for, or nil.
@@ -107,6 +109,15 @@ func (h *httpIntake) served() *servedNode {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.serving
+}
+
+// Check implements api.Credentials, whichever node there is.
+func (h *httpIntake) Check(token string) (*credential.Credential, error) {
+	s := h.served()
+	if s == nil {
+		return nil, credential.ErrNotReady
+	}
+	return s.book.Check(token)
 }
 
 // pending is how many events wait to be committed.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sakipaldies.lv/ledger/cmd/internal/api"
 	"sakipaldies.lv/ledger/cmd/internal/node"
 )
 
@@ -24,7 +25,7 @@ func (a *app) intakeCommand() *cobra.Command {
 			"channels leave submissions that need no answer at once (`paldies vote submit`).\n\n" +
 			"Any number of processes may run side by side. None of them keeps anything, and any\n" +
 			"of them may die at any moment: what was answered is in the ledger. Channels need a\n" +
-			"credential (`paldies channel add`). The interface is described at /docs and, for\n" +
+			"credential (`paldies credential add`). The interface is described at /docs and, for\n" +
 			"programs, at /openapi.json. It speaks plain HTTP: put a proxy with TLS in front,\n" +
 			"and let it pass nothing but /api/.\n\n" +
 			"Asked to stop, it answers what it has accepted and lets the ledger record it: up to\n" +
@@ -69,7 +70,7 @@ const (
 // intake takes votes until it is asked to stop, then lets requests under way
 // end, lets the ledgers record what they accepted, and closes everything.
 func (a *app) intake(cmd *cobra.Command, o intakeRole) error {
-	h, err := a.newHTTPIntake(o.keys, o.logs)
+	h, err := a.newHTTPIntake(api.Intake, o.keys, o.logs)
 	if err != nil {
 		return err
 	}

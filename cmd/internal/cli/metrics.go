@@ -50,6 +50,9 @@ func (h *health) metrics() http.Handler {
 			registry.MustRegister(h.intake.queue.metrics, queueCollector{h.intake.queue})
 		}
 	}
+	if h.reading != nil {
+		registry.MustRegister(h.reading.metrics)
+	}
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxReadyChecks, Timeout: 2 * readyTimeout})
 }
 

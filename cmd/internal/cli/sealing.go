@@ -8,10 +8,10 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
+	"sakipaldies.lv/ledger/cmd/internal/api"
 	"sakipaldies.lv/ledger/cmd/internal/node"
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore/transparency"
@@ -28,7 +28,9 @@ type sealings struct {
 	node *node.Node
 	// auditorToken opens the bundles to who sends it; empty to nobody.
 	auditorToken string
-	wanted       bool // otherwise the logs are only served
+	// credentials open them to auditors, too.
+	credentials api.Credentials
+	wanted      bool // otherwise the logs are only served
 
 	mu     sync.Mutex
 	states map[string]logState // by campaign; guarded by mu
@@ -163,14 +165,20 @@ func (s *sealings) serve(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	http.StripPrefix("/log/"+campaign, transparency.Handler(f, s.auditor)).ServeHTTP(w, r)
+	http.StripPrefix("/log/"+campaign, transparency.Handler(f, func(r *http.Request) bool { return s.auditor(r, campaign) })).ServeHTTP(w, r)
 }
 
-// auditor says whether a request has the auditors' token. The comparison takes
-// as long for a wrong one.
-func (s *sealings) auditor(r *http.Request) bool {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	ok := strings.EqualFold(scheme, "Bearer")
+// auditor says whether a request has the auditors' token, or a credential that
+// makes an auditor of this campaign. The comparison takes as long for a wrong one.
+func (s *sealings) auditor(r *http.Request, campaign string) bool {
+	token, err := api.Bearer(r.Header)
+	if err != nil {
+		return false
+	}
 	sent, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(s.auditorToken))
-	return ok && s.auditorToken != "" && subtle.ConstantTimeCompare(sent[:], want[:]) == 1
+	if s.auditorToken != "" && subtle.ConstantTimeCompare(sent[:], want[:]) == 1 {
+		return true
+	}
+	c, err := s.credentials.Check(token)
+	return err == nil && c.Role == domain.RoleAuditor && c.Covers(campaign)
 }

@@ -142,7 +142,7 @@ func TestServeHTTPStop(t *testing.T) {
 // TestPlainAddresses: a vote whose address is not written plainly is not sent
 // on to another one; the API says that there is no such address.
 func TestPlainAddresses(t *testing.T) {
-	server, err := api.NewServer(slog.New(slog.DiscardHandler), api.NewMetrics(func() int { return 0 }))
+	server, err := api.NewServer(api.Intake|api.Reading, slog.New(slog.DiscardHandler), api.NewMetrics(func() int { return 0 }))
 	if err != nil {
 		t.Fatal(err)
 	}

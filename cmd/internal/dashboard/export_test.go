@@ -1,0 +1,4 @@
+package dashboard
+
+// MaxKept is for tests that need more.
+const MaxKept = maxKept

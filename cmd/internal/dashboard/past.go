@@ -1,0 +1,175 @@
+package dashboard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"sakipaldies.lv/ledger/domain"
+	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/projections"
+)
+
+// Limits of counting from the ledger.
+const (
+	// maxCountEvents is how many events are counted for one answer. The largest
+	// ledger that is planned for has fewer.
+	maxCountEvents = 3_000_000
+	// maxCounting is how many are counted at a time, for each takes a processor.
+	maxCounting = 2
+	// maxKept is how many counted tallies are kept, those that were asked for
+	// last.
+	maxKept = 8
+	// countTimeout is how long one count may take, in time; a hundred thousand
+	// events take a second where everything is slow.
+	countTimeout = time.Minute
+	// closeTimeout bounds how long a ledger may take to close. Nothing was
+	// recorded in it.
+	closeTimeout = 5 * time.Second
+)
+
+// Ledger is a campaign's ledger from its first event on; *eventstore.Ledger is
+// one.
+type Ledger interface {
+	projections.Replayer
+	Close(ctx context.Context) error
+}
+
+// Ledgers opens ledgers, which are closed here. It is called by several
+// goroutines.
+type Ledgers interface {
+	OpenLedger(ctx context.Context, campaign string) (Ledger, error)
+}
+
+// moment is an event of a ledger, known by the hash of its first event.
+type moment struct {
+	campaign string
+	identity projections.Hash
+	sequence uint64
+}
+
+// past counts as of earlier events.
+type past struct {
+	ledgers  Ledgers
+	codec    *domain.Codec
+	ctx      context.Context // of all counting
+	stop     context.CancelFunc
+	work     sync.WaitGroup
+	counting chan struct{} // holds a place for every count under way
+
+	mu   sync.Mutex
+	kept []*counted // the one that was asked for last is the last; guarded by mu
+}
+
+// counted is a tally, or will be. Tally and err are read after done was closed.
+type counted struct {
+	moment
+	done  chan struct{}
+	tally *domain.Tally // which is not changed any more
+	err   error
+}
+
+func newPast(ledgers Ledgers, codec *domain.Codec) *past {
+	ctx, stop := context.WithCancel(context.Background())
+	return &past{ledgers: ledgers, codec: codec, ctx: ctx, stop: stop, counting: make(chan struct{}, maxCounting)}
+}
+
+// close ends all counting. Nothing is begun any more afterwards.
+func (p *past) close() {
+	p.mu.Lock()
+	p.stop()
+	p.mu.Unlock()
+	p.work.Wait()
+}
+
+// count is the tally as of a moment. The counting goes on when who asked has
+// gone: a client that asks again finds it further on, or done.
+func (p *past) count(ctx context.Context, m moment) (*domain.Tally, error) {
+	if m.sequence > maxCountEvents {
+		return nil, ErrTooFar
+	}
+	c, err := p.find(m)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-c.done:
+		return c.tally, c.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrCounting, ctx.Err())
+	}
+}
+
+// find is what is kept of a moment, and begins to count it if nothing is.
+func (p *past) find(m moment) (*counted, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.IndexFunc(p.kept, func(c *counted) bool { return c.moment == m }); i >= 0 {
+		c := p.kept[i]
+		p.kept = append(slices.Delete(p.kept, i, i+1), c)
+		return c, nil
+	}
+	if err := p.ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	select {
+	case p.counting <- struct{}{}:
+	default:
+		return nil, fmt.Errorf("%w: %d others are", ErrCounting, maxCounting)
+	}
+	c := &counted{moment: m, done: make(chan struct{})}
+	if len(p.kept) == maxKept {
+		p.kept = slices.Delete(p.kept, 0, 1)
+	}
+	p.kept = append(p.kept, c)
+	p.work.Go(func() {
+		defer close(c.done)
+		defer func() { <-p.counting }() // before who waits asks for the next one
+		if c.tally, c.err = p.replay(m); c.err != nil {
+			p.forget(c)
+		}
+	})
+	return c, nil
+}
+
+// forget makes the next one who asks count anew.
+func (p *past) forget(c *counted) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kept = slices.DeleteFunc(p.kept, func(k *counted) bool { return k == c })
+}
+
+// replay folds the events up to a moment.
+func (p *past) replay(m moment) (_ *domain.Tally, err error) {
+	ctx, stop := context.WithTimeout(p.ctx, countTimeout)
+	defer stop()
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w: campaign %s as of event %d: %w", ErrUnavailable, m.campaign, m.sequence, err)
+		}
+	}()
+	l, err := p.ledgers.OpenLedger(ctx, m.campaign)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, closeLedger(l)) }()
+	tally := new(domain.Tally)
+	err = projections.Replay(ctx, l, p.codec, 1, m.sequence, func(sequence uint64, e domain.Event) error {
+		_, err := tally.Apply(sequence, e)
+		return err
+	})
+	if err == nil && tally.Position() != m.sequence {
+		err = fmt.Errorf("%w: the ledger ends at event %d", eventstore.ErrCorrupt, tally.Position())
+	}
+	return tally, err
+}
+
+// closeLedger has a time of its own, for it comes when the context has ended.
+func closeLedger(l Ledger) error {
+	ctx, stop := context.WithTimeout(context.Background(), closeTimeout)
+	defer stop()
+	return l.Close(ctx)
+}
