@@ -142,6 +142,86 @@ func TestReading(t *testing.T) {
 	node.stop(t)
 }
 
+// TestPublication: with the certification nothing is public, with the publication
+// what was certified is, to anybody, and a correction is when it is published
+// too. A process that was started after the archiving tells the same.
+func TestPublication(t *testing.T) {
+	data, databaseURL, id := t.TempDir(), migrated(t), "labais-serviss"
+	file := filepath.Join(t.TempDir(), "speciālisti.csv")
+	check(t, os.WriteFile(file, []byte("specialist_id,name\nzane-cirule,Zane Cīrule\nkaspars-nukss,Kaspars Ņukšs\n"), 0o600))
+	openForVotes(t, data, id, file)
+	for _, vote := range [][2]string{{"Anna", "zane-cirule"}, {"Bruno", "zane-cirule"}, {"Cilda", "kaspars-nukss"}} {
+		paldies(t, data, "vote", "cast", "--campaign", id, "--voter", vote[0], "--specialist", vote[1], "--channel", "web")
+	}
+	token := strings.TrimSpace(paldies(t, data, "credential", "add", "--role", "chancellery"))
+	node := startDaemon(t, data, "dev", "--http", "127.0.0.1:0", "--seal=false")
+	start := func() *daemon {
+		d := startDaemon(t, data, "dashboard", "--database-url", databaseURL, "--http", "127.0.0.1:0", "--log-level", "warn")
+		d.becomesReady(t)
+		return d
+	}
+	reader := start()
+	results := "/api/v1/campaigns/" + id + "/results"
+	annul := filepath.Join(t.TempDir(), "anulēt.csv")
+	check(t, os.WriteFile(annul, []byte("sequence\n4\n"), 0o600))
+	for _, step := range []struct {
+		args   []string
+		latest int    // votes that the Chancellery sees
+		votes  int    // that anybody sees; 0: none are public
+		asOf   uint64 // of what anybody sees
+	}{
+		{[]string{"campaign", "close", id}, 3, 0, 0},                // event 7
+		{[]string{"results", "certify", "--campaign", id}, 3, 0, 0}, // event 8
+		{[]string{"results", "publish", "--campaign", id}, 3, 3, 7}, // event 9
+		{[]string{"vote", "annul", "--campaign", id, "--file", annul, "--decision", "VK-2018/1", "--reason", "Balsots cita vārdā."}, 2, 3, 7}, // event 10
+		{[]string{"results", "certify", "--campaign", id, "--supersedes", "8", "--reason", "Anulēta balss."}, 2, 3, 7},                        // event 11
+		{[]string{"results", "publish", "--campaign", id}, 2, 2, 10},                                                                          // event 12
+		{[]string{"campaign", "archive", id}, 2, 2, 10},
+	} {
+		what := strings.Join(step.args[:2], " ")
+		paldies(t, data, step.args...)
+		paldies(t, data, "project", "--once", "--database-url", databaseURL)
+		if step.args[1] == "archive" {
+			reader.stop(t)
+			reader = start()
+		}
+		var at counted
+		check(t, json.Unmarshal([]byte(reader.ask(t, results+"?as_of=latest", token).text), &at))
+		for name, d := range map[string]*daemon{"dev": node, "dashboard": reader} {
+			var latest counted
+			eventually(t, name+" has counted "+what, func() bool {
+				check(t, json.Unmarshal([]byte(d.ask(t, results+"?as_of=latest", token).text), &latest))
+				return latest.AsOfSequence == at.AsOfSequence
+			})
+			if latest.Votes != step.latest {
+				t.Errorf("%s, %s: the Chancellery sees %+v", what, name, latest)
+			}
+			public := d.ask(t, results, "")
+			if step.votes == 0 {
+				if public.code(t) != "embargoed" {
+					t.Errorf("%s, %s: anybody sees %s", what, name, public.text)
+				}
+				continue
+			}
+			var seen counted
+			check(t, json.Unmarshal([]byte(public.text), &seen))
+			if seen.Votes != step.votes || seen.AsOfSequence != step.asOf {
+				t.Errorf("%s, %s: anybody sees %+v", what, name, seen)
+			}
+			for _, query := range []string{"?as_of=latest", fmt.Sprintf("?as_of_sequence=%d", step.asOf+1)} {
+				if a := d.ask(t, results+query, ""); a.code(t) != "embargoed" {
+					t.Errorf("%s, %s: %s is answered with %s", what, name, query, a.text)
+				}
+			}
+			if now := d.ask(t, results, token); now.text != public.text {
+				t.Errorf("%s, %s: the Chancellery sees %s, the public %s", what, name, now.text, public.text)
+			}
+		}
+	}
+	reader.stop(t)
+	node.stop(t)
+}
+
 // label is one of a metric.
 var label = regexp.MustCompile(`([a-z_]+)="`)
 
