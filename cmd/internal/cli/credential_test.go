@@ -5,8 +5,12 @@ import (
 	"encoding/hex"
 	"regexp"
 	"strings"
+	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"sakipaldies.lv/ledger/cmd/internal/credential"
 )
 
 // tokens are in what commands print.
@@ -43,6 +47,21 @@ func scriptSecretsHidden(ts *testscript.TestScript, neg bool, args []string) {
 			if strings.Contains(printed, secret) {
 				ts.Fatalf("the secret of %s was printed", found[1])
 			}
+		}
+	}
+}
+
+// TestCredentialStatus: a list says which credentials are good for nothing any
+// more, and why.
+func TestCredentialStatus(t *testing.T) {
+	now := time.Date(2018, 11, 12, 0, 0, 0, 0, time.UTC)
+	for want, c := range map[string]credential.Credential{
+		"in_force": {Expires: now.Add(time.Millisecond)},
+		"expired":  {Expires: now},
+		"revoked":  {Expires: now, Revoked: now.Add(-time.Hour)},
+	} {
+		if got := viewCredential(c, now).Status; got != want {
+			t.Errorf("%+v is %s, want %s", c, got, want)
 		}
 	}
 }
