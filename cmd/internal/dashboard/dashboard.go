@@ -73,7 +73,8 @@ func NewCounts(models projections.Reader, ledgers Ledgers, codec *domain.Codec) 
 // Close waits for what is being counted, after having told it to end.
 func (c *Counts) Close() { c.past.close() }
 
-// Results are those of a campaign as of one event.
+// Results are those of a campaign as of one event. What they return must not be
+// changed: others may have the same.
 type Results struct {
 	projections.Results
 	// Certification is the sequence of the results.certified event when these
@@ -106,11 +107,11 @@ func (c *Counts) Read(ctx context.Context, campaign string, role domain.Role, as
 	case a.newest:
 		return nil
 	}
-	tally, err := c.past.count(ctx, a.moment)
+	r, err := c.past.count(ctx, a.moment)
 	if err != nil {
 		return err
 	}
-	return fn(Results{projections.TallyResults(tally), a.certification})
+	return fn(Results{r, a.certification})
 }
 
 // asked is a question that may be answered.

@@ -20,7 +20,7 @@ const (
 	maxCountEvents = 3_000_000
 	// maxCounting is how many are counted at a time, for each takes a processor.
 	maxCounting = 2
-	// maxKept is how many counted tallies are kept, those that were asked for
+	// maxKept is how many results are kept, those that were asked for
 	// last.
 	maxKept = 8
 	// countTimeout is how long one count may take, in time; a hundred thousand
@@ -64,13 +64,31 @@ type past struct {
 	kept []*counted // the one that was asked for last is the last; guarded by mu
 }
 
-// counted is a tally, or will be. Tally and err are read after done was closed.
+// counted is what was counted, or will be. Results and err are read after done
+// was closed.
 type counted struct {
 	moment
-	done  chan struct{}
-	tally *domain.Tally // which is not changed any more
-	err   error
+	done    chan struct{}
+	results projections.Results
+	err     error
 }
+
+// settled are results that never change. Thousands of names take some twenty
+// milliseconds to be put into their order, and everybody asks for the same ones
+// on the day of the publication: that is done once.
+type settled struct {
+	projections.Results
+	standings func() ([]domain.Standing, error)
+}
+
+func newSettled(t *domain.Tally) settled {
+	r := projections.TallyResults(t)
+	return settled{r, sync.OnceValues(func() ([]domain.Standing, error) { return r.Standings(context.Background()) })}
+}
+
+// Standings implements projections.Results. The list is everybody's, and must
+// not be changed.
+func (s settled) Standings(context.Context) ([]domain.Standing, error) { return s.standings() }
 
 func newPast(ledgers Ledgers, codec *domain.Codec) *past {
 	ctx, stop := context.WithCancel(context.Background())
@@ -85,9 +103,9 @@ func (p *past) close() {
 	p.work.Wait()
 }
 
-// count is the tally as of a moment. The counting goes on when who asked has
-// gone: a client that asks again finds it further on, or done.
-func (p *past) count(ctx context.Context, m moment) (*domain.Tally, error) {
+// count is the results as of a moment, for many at once. The counting goes on
+// when who asked has gone: a client that asks again finds it further on, or done.
+func (p *past) count(ctx context.Context, m moment) (projections.Results, error) {
 	if m.sequence > maxCountEvents {
 		return nil, ErrTooFar
 	}
@@ -97,7 +115,7 @@ func (p *past) count(ctx context.Context, m moment) (*domain.Tally, error) {
 	}
 	select {
 	case <-c.done:
-		return c.tally, c.err
+		return c.results, c.err
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", ErrCounting, ctx.Err())
 	}
@@ -128,9 +146,13 @@ func (p *past) find(m moment) (*counted, error) {
 	p.work.Go(func() {
 		defer close(c.done)
 		defer func() { <-p.counting }() // before who waits asks for the next one
-		if c.tally, c.err = p.replay(m); c.err != nil {
+		tally, err := p.replay(m)
+		if err != nil {
+			c.err = err
 			p.forget(c)
+			return
 		}
+		c.results = newSettled(tally)
 	})
 	return c, nil
 }
