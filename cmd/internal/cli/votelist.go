@@ -20,15 +20,23 @@ type voteFilter struct {
 	voter      *domain.Pseudonym
 	specialist string
 	channel    string
-	from, to   time.Time // of cast_at; to is not included
+	cast       period // of cast_at
+	recorded   period // of recorded_at
+}
+
+// period is the time between two moments, the second one not included. A moment
+// that is zero is no limit.
+type period struct{ from, to time.Time }
+
+func (p period) includes(t time.Time) bool {
+	return (p.from.IsZero() || !t.Before(p.from)) && (p.to.IsZero() || t.Before(p.to))
 }
 
 func (f voteFilter) matches(v listedVote) bool {
 	return (f.voter == nil || v.voter == *f.voter) &&
 		(f.specialist == "" || v.specialist == f.specialist) &&
 		(f.channel == "" || v.channel == f.channel) &&
-		(f.from.IsZero() || !v.castAt.Before(f.from)) &&
-		(f.to.IsZero() || v.castAt.Before(f.to))
+		f.cast.includes(v.castAt) && f.recorded.includes(v.recordedAt)
 }
 
 // listedVote is one vote and what became of it.
@@ -58,10 +66,12 @@ func (a *app) voteListCommand() *cobra.Command {
 	f.StringVar(&filter.channel, "channel", "", "only votes by this channel")
 	from := timeFlag(cmd, "from", "only votes cast at or after this moment")
 	to := timeFlag(cmd, "to", "only votes cast before this moment")
-	notFromEnvironment(cmd, "voter", "specialist", "channel", "from", "to")
+	recordedFrom := timeFlag(cmd, "recorded-from", "only votes recorded at or after this moment")
+	recordedTo := timeFlag(cmd, "recorded-to", "only votes recorded before this moment")
+	notFromEnvironment(cmd, "voter", "specialist", "channel", "from", "to", "recorded-from", "recorded-to")
 	format := formatFlag(cmd, asCSV, asTable, asJSON)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		filter.from, filter.to = *from, *to
+		filter.cast, filter.recorded = period{*from, *to}, period{*recordedFrom, *recordedTo}
 		byVoter := cmd.Flags().Changed("voter")
 		if byVoter {
 			var err error
