@@ -103,6 +103,10 @@ const (
 	ByHour        GroupBy = "hour"
 )
 
+// HourLayout writes an hour with its offset, which tells the two hours apart that
+// have one name when the clocks are put back. --from and --to of commands read it.
+const HourLayout = "2006-01-02T15:04Z07:00"
+
 // Columns are the names of a group's keys.
 func (g GroupBy) Columns() []string {
 	if g == ByBranch {
@@ -204,7 +208,7 @@ func groupKeys(by GroupBy, location *time.Location) (func(Cell) []string, error)
 	case ByDay:
 		return func(c Cell) []string { return []string{c.Hour.In(location).Format(time.DateOnly)} }, nil
 	case ByHour:
-		return func(c Cell) []string { return []string{c.Hour.In(location).Format("2006-01-02T15:04Z07:00")} }, nil
+		return func(c Cell) []string { return []string{c.Hour.In(location).Format(HourLayout)} }, nil
 	}
 	return nil, fmt.Errorf("group %s: use specialist, %s, %s, %s, %s, %s or %s", quote(string(by)),
 		ByInstitution, ByBranch, ByRegion, ByChannel, ByDay, ByHour)

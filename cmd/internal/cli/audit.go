@@ -18,7 +18,7 @@ import (
 
 func (a *app) auditCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Check a ledger without trusting who wrote it"}
-	cmd.AddCommand(a.auditVerifyCommand(), a.auditExportCommand(), a.auditReplayCommand())
+	cmd.AddCommand(a.auditVerifyCommand(), a.auditExportCommand(), a.auditReplayCommand(), a.auditVelocityCommand())
 	return cmd
 }
 

@@ -80,21 +80,33 @@ func (a *app) auditReplayCommand() *cobra.Command {
 		if f.to != 0 && f.to < f.from {
 			return usagef("--from %d --to %d: nothing lies between", f.from, f.to)
 		}
-		if *dir != "" {
-			size, err := logSize(*dir)
-			if err != nil {
-				return err
-			}
-			return a.replay(cmd.Context(), transparency.Entries{Folder: transparency.NewFolder(*dir), Size: size}, f, *format)
-		}
-		if *campaign == "" {
-			return usagef("--campaign or --log is needed; see `%s --help`", cmd.CommandPath())
-		}
-		return a.withLedger(cmd, *campaign, func(ctx context.Context, l *eventstore.Ledger) error {
+		return a.onEvents(cmd, *campaign, *dir, func(ctx context.Context, l audit.Ledger, _ uint64) error {
 			return a.replay(ctx, l, f, *format)
 		})
 	}
 	return cmd
+}
+
+// onEvents runs fn with a campaign's ledger, or with a copy of the log where a
+// folder is given, and the sequence of the last event.
+func (a *app) onEvents(cmd *cobra.Command, campaign, dir string, fn func(ctx context.Context, l audit.Ledger, last uint64) error) error {
+	if dir != "" {
+		size, err := logSize(dir)
+		if err != nil {
+			return err
+		}
+		return fn(cmd.Context(), transparency.Entries{Folder: transparency.NewFolder(dir), Size: size}, size)
+	}
+	if campaign == "" {
+		return usagef("--campaign or --log is needed; see `%s --help`", cmd.CommandPath())
+	}
+	return a.withLedger(cmd, campaign, func(ctx context.Context, l *eventstore.Ledger) error {
+		info, err := l.Info(ctx)
+		if err != nil {
+			return err
+		}
+		return fn(ctx, l, info.Last)
+	})
 }
 
 // logSize is how many events a log's own checkpoint says it has.

@@ -109,7 +109,7 @@ func columnConfigs(l listing) []table.ColumnConfig {
 		c := table.ColumnConfig{Number: i + 1}
 		switch name {
 		case "rank", "votes", "voters", "sequence", "events", "specialists", "position", "last", "lag",
-			"requests", "p50", "p90", "p99", "p99.9", "max":
+			"requests", "p50", "p90", "p99", "p99.9", "max", "expected_own", "expected_peers", "log10_p":
 			c.Align, c.AlignHeader = text.AlignRight, text.AlignRight
 		case "id", "specialist_id", "voter":
 		default:

@@ -125,9 +125,10 @@ type story struct {
 	last   intake.Command
 }
 
-// tell carries out the sentences of a story and returns it with the answers.
-func tell(t *testing.T, text string) string {
-	n, err := node.Open(t.Context(), node.Config{DataDir: t.TempDir()})
+// newStory begins a story on a data directory. Its end must be called.
+func newStory(t *testing.T, data string) *story {
+	t.Helper()
+	n, err := node.Open(t.Context(), node.Config{DataDir: data})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,6 +138,12 @@ func tell(t *testing.T, text string) string {
 	}
 	s := &story{t: t, ctx: t.Context(), node: n, live: new(domain.Tally), key: domain.PseudonymKey{'p', 'a', 's', 'a', 'k', 'a'}}
 	s.app = &app{codec: codec, now: func() time.Time { return s.now }}
+	return s
+}
+
+// tell carries out the sentences of a story and returns it with the answers.
+func tell(t *testing.T, text string) string {
+	s := newStory(t, t.TempDir())
 	defer s.end()
 	var told strings.Builder
 	for number, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
