@@ -30,7 +30,7 @@ func StreamSubjects(campaign string) []string {
 	return []string{
 		ControlSubject(campaign),
 		SpecialistSubjects(campaign),
-		subjectPrefix + campaign + ".voter.*",
+		VoterSubjects(campaign),
 		subjectPrefix + campaign + ".annulment.*",
 	}
 }
@@ -50,6 +50,9 @@ func SpecialistSubjects(campaign string) string { return SpecialistSubject(campa
 func VoterSubject(campaign string, voter Pseudonym) string {
 	return ballotSubject(campaign, ".voter.", voter)
 }
+
+// VoterSubjects matches all ballots.
+func VoterSubjects(campaign string) string { return subjectPrefix + campaign + ".voter.*" }
 
 // AnnulmentSubject is where annulments in one ballot are after the close.
 func AnnulmentSubject(campaign string, voter Pseudonym) string {

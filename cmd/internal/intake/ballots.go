@@ -119,11 +119,28 @@ func (in *Intake) extend(ctx context.Context, h history, subject string, read ev
 	if err != nil {
 		return history{}, fmt.Errorf("campaign %s: read a ballot: %w", in.cfg.Campaign, err)
 	}
+	if h, err = in.fold(h, news); err != nil {
+		return history{}, fmt.Errorf("campaign %s: %w", in.cfg.Campaign, err)
+	}
+	return h, nil
+}
+
+// learn puts a ballot into the cache that was read with others. Like any that is
+// there it may be behind. What cannot be folded is left to who asks for the
+// voter's ballot.
+func (in *Intake) learn(voter domain.Pseudonym, recorded []eventstore.Recorded) {
+	if h, err := in.fold(history{}, recorded); err == nil && h.last != 0 {
+		in.ballots.put(voter, h)
+	}
+}
+
+// fold is the history after more events of its subject.
+func (in *Intake) fold(h history, news []eventstore.Recorded) (history, error) {
 	if len(news) == 0 {
 		return h, nil
 	}
 	var unreadable error
-	h.ballot, err = h.ballot.Fold(len(news), func(yield func(uint64, domain.Event) bool) {
+	ballot, err := h.ballot.Fold(len(news), func(yield func(uint64, domain.Event) bool) {
 		for _, rec := range news {
 			e, err := in.cfg.Codec.Decode(rec.Data)
 			if err != nil {
@@ -136,8 +153,7 @@ func (in *Intake) extend(ctx context.Context, h history, subject string, read ev
 		}
 	})
 	if err = cmp.Or(unreadable, err); err != nil {
-		return history{}, fmt.Errorf("campaign %s: %w", in.cfg.Campaign, err)
+		return history{}, err
 	}
-	h.last = news[len(news)-1].Sequence
-	return h, nil
+	return history{ballot: ballot, last: news[len(news)-1].Sequence, afterClose: h.afterClose}, nil
 }

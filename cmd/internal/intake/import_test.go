@@ -2,6 +2,7 @@ package intake_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -292,6 +293,96 @@ func (w *world) sideBySide(t *rapid.T, rows []row, want *dumb) {
 		must(w.t, errs[i])
 		same(t, fmt.Sprint("side by side, ", i), results[i], want, false)
 	}
+}
+
+// replays is a ledger that counts how often it is read from its beginning, and
+// lets something happen after each time.
+type replays struct {
+	*histories
+	count int
+	after func()
+}
+
+func (r *replays) Replay(ctx context.Context, from, to uint64, fn func([]eventstore.Recorded) error) error {
+	r.count++
+	err := r.Ledger.Replay(ctx, from, to, fn)
+	if r.after != nil {
+		r.after()
+	}
+	return err
+}
+
+// asked is how many voters' histories were read.
+func (r *replays) asked() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for subject := range r.subjects {
+		if strings.Contains(subject, ".voter.") {
+			n++
+		}
+	}
+	return n
+}
+
+// reads is a world's ledger that counts what an import reads.
+func (w *world) reads() *replays {
+	return &replays{histories: &histories{Ledger: w.ledger, subjects: make(map[string]int)}}
+}
+
+// TestImportReadsTheLedgerOnce: an import that is run again reads the ledger from
+// its beginning and asks for no voter's history; one of few rows asks, rather than
+// read a ledger of many events.
+func TestImportReadsTheLedgerOnce(t *testing.T) {
+	w := newWorld(t, 0)
+	var rows []row
+	for i := range 60 {
+		rows = append(rows, row{fmt.Sprint(i), fmt.Sprintf("Eva %d", i%20), []string{"ilze", "zanete", "janis"}[i/20], "web", "vote", ""})
+	}
+	if first := w.run(w.intake(w.ledger), rows); first.Recorded != len(rows) {
+		t.Fatalf("%+v", first)
+	}
+	whole, few := w.reads(), w.reads()
+	if again := w.run(w.intake(whole), rows); again.Known != len(rows) {
+		t.Errorf("again: %+v", again)
+	}
+	if asked := whole.asked(); asked != 0 || whole.count != 1 {
+		t.Errorf("the file was imported again with %d questions and %d replays", asked, whole.count)
+	}
+	if again := w.run(w.intake(few), rows[:2]); again.Known != 2 {
+		t.Errorf("two rows again: %+v", again)
+	}
+	if asked := few.asked(); asked != 2 || few.count != 0 {
+		t.Errorf("two rows were imported again with %d questions and %d replays", asked, few.count)
+	}
+}
+
+// TestVoteBehindAnImport: what a voter does after the ledger was read counts, and
+// an import that does not know of it yet finds out.
+func TestVoteBehindAnImport(t *testing.T) {
+	w := newWorld(t, 1)
+	other := w.intake(w.ledger)
+	_, err := other.Submit(t.Context(), vote("Anna", "ilze", "s1"))
+	must(t, err)
+	ledger := w.reads()
+	ledger.after = func() {
+		_, err := other.Submit(t.Context(), vote("Eva", "zanete", "s2"))
+		must(t, err)
+		_, err = other.Submit(t.Context(), retraction("Anna", "ilze", "s3"))
+		must(t, err)
+	}
+	got := w.run(w.intake(ledger), []row{
+		{"1", "Eva", "ilze", "web", "vote", ""},
+		{"2", "Anna", "janis", "web", "vote", ""},
+		{"s1", "Anna", "ilze", "web", "vote", ""},
+	})
+	if ledger.count != 1 {
+		t.Fatalf("the ledger was read %d times", ledger.count)
+	}
+	want := map[domain.Code]int{domain.VoteLimitReached: 1}
+	if got.Recorded != 1 || got.Known != 1 || !maps.Equal(got.Refused, want) {
+		t.Errorf("%+v", got)
+	}
+	w.audited()
 }
 
 // TestImportOverFaults: an import gets over faults that pass, and counts what

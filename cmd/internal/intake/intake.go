@@ -68,6 +68,9 @@ type Ledger interface {
 	// Control is what Append answers beside the sequence, for an event that was
 	// recorded before.
 	Control(ctx context.Context, subject string, sequence uint64) (uint64, error)
+	// Replay gives the events from one sequence to another, in order and without
+	// a gap. Their Data may be kept.
+	Replay(ctx context.Context, from, to uint64, fn func([]eventstore.Recorded) error) error
 }
 
 // Config is what an Intake is made of.
