@@ -76,34 +76,47 @@ func (s ballotSet) assertExpected(t *testing.T, data string, options ...string) 
 // refused. The read models of all sets are side by side in one database, and
 // must say the same as the ledgers.
 func TestBallots(t *testing.T) {
-	databaseURL, data := migrated(t), ""
-	sets := ballotSets(t)
-	for _, set := range sets {
-		data = t.TempDir()
-		t.Run(set.name, func(t *testing.T) {
-			set.open(t, data)
-			dry := parseImport(t, paldies(t, data, append(set.importArgs(), "--dry-run")...))
-			first := parseImport(t, paldies(t, data, set.importArgs()...))
-			if dry.Rows != first.Rows || dry.Recorded != first.Recorded || dry.Refused["already_voted"] != first.Refused["already_voted"] {
-				t.Errorf("the dry run said %+v, the import %+v", dry, first)
-			}
-			if n := first.Refused["already_voted"]; n != set.alreadyVoted || len(first.Refused) > 1 {
-				t.Errorf("already_voted is the answer %d times, expected %d; refusals: %v", n, set.alreadyVoted, first.Refused)
-			}
-			if first.Recorded+set.alreadyVoted != first.Rows || first.Known != 0 || first.Unreadable != 0 {
-				t.Errorf("import: %+v", first)
-			}
-			set.assertProjected(t, data, databaseURL)
-			set.assertSame(t, data, databaseURL)
-			set.assertSealed(t, data)
-			set.assertExported(t, data)
-			again := parseImport(t, paldies(t, data, set.importArgs()...))
-			if again.Recorded != 0 || again.Known != first.Recorded || again.Refused["already_voted"] != set.alreadyVoted {
-				t.Errorf("the same import again: %+v, the first was %+v", again, first)
-			}
-		})
+	t.Parallel()
+	databaseURL, sets := migrated(t), ballotSets(t)
+	data := make([]string, len(sets))
+	for i := range sets {
+		data[i] = t.TempDir()
 	}
-	sets[len(sets)-1].assertTamperingIsFound(t, data, databaseURL)
+	t.Run("sets", func(t *testing.T) { // ends when all of them have
+		for i, set := range sets {
+			t.Run(set.name, func(t *testing.T) {
+				t.Parallel()
+				set.assertImported(t, data[i], databaseURL)
+			})
+		}
+	})
+	last := len(sets) - 1
+	sets[last].assertTamperingIsFound(t, data[last], databaseURL)
+}
+
+// assertImported imports the set and wants everything of it to be right.
+func (s ballotSet) assertImported(t *testing.T, data, databaseURL string) {
+	t.Helper()
+	s.open(t, data)
+	dry := parseImport(t, paldies(t, data, append(s.importArgs(), "--dry-run")...))
+	first := parseImport(t, paldies(t, data, s.importArgs()...))
+	if dry.Rows != first.Rows || dry.Recorded != first.Recorded || dry.Refused["already_voted"] != first.Refused["already_voted"] {
+		t.Errorf("the dry run said %+v, the import %+v", dry, first)
+	}
+	if n := first.Refused["already_voted"]; n != s.alreadyVoted || len(first.Refused) > 1 {
+		t.Errorf("already_voted is the answer %d times, expected %d; refusals: %v", n, s.alreadyVoted, first.Refused)
+	}
+	if first.Recorded+s.alreadyVoted != first.Rows || first.Known != 0 || first.Unreadable != 0 {
+		t.Errorf("import: %+v", first)
+	}
+	assertProjected(t, data, databaseURL, s)
+	s.assertSame(t, data, databaseURL)
+	s.assertSealed(t, data)
+	s.assertExported(t, data)
+	again := parseImport(t, paldies(t, data, s.importArgs()...))
+	if again.Recorded != 0 || again.Known != first.Recorded || again.Refused["already_voted"] != s.alreadyVoted {
+		t.Errorf("the same import again: %+v, the first was %+v", again, first)
+	}
 }
 
 // assertExported wants the rows of an export to add up to the publisher's totals.
@@ -184,6 +197,7 @@ func sealedRoot(t *testing.T, out string) string {
 // TestTwoImportsAtOnce runs two imports of one file beside each other on one
 // node: together they are one import.
 func TestTwoImportsAtOnce(t *testing.T) {
+	t.Parallel()
 	sets := ballotSets(t)
 	set := sets[len(sets)-1] // the one with most repeats and retractions
 	data := t.TempDir()

@@ -29,6 +29,7 @@ const ownMounts = "PALDIES_TEST_OWN_MOUNTS"
 // however it ends.
 func TestPostgresDiskFull(t *testing.T) {
 	if os.Getenv(ownMounts) == "" {
+		t.Parallel()
 		inOwnMounts(t)
 		return
 	}
@@ -177,9 +178,7 @@ func fullTables(t *testing.T) {
 	later.assertRight(t, data, databaseURL)
 	disk.free(t)
 	paldies(t, data, once...)
-	for _, set := range all {
-		set.assertProjected(t, data, databaseURL)
-	}
+	assertProjected(t, data, databaseURL, all...)
 	node.stop(t)
 }
 
@@ -228,9 +227,7 @@ func fullLog(t *testing.T) {
 	disk.free(t)
 	check(t, server.Restart(t.Context()))
 	projector.reachesEnd(t, before, during)
-	for _, set := range []ballotSet{before, during} {
-		set.assertProjected(t, data, databaseURL)
-	}
+	assertProjected(t, data, databaseURL, before, during)
 	projector.stop(t)
 	node.stop(t)
 }

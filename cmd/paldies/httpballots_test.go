@@ -25,7 +25,7 @@ type row struct{ id, voter, specialist, channel, action, at string }
 // so: rows of the channel in_person state when they were cast, all others are
 // cast now, and the campaigns last from then until now.
 func TestBallotsOverHTTP(t *testing.T) {
-	t.Parallel() // with tests that wait for most of their time
+	t.Parallel()
 	data := t.TempDir()
 	node := startDaemon(t, data, "dev", "--http", "127.0.0.1:0", "--seal=false")
 	tokens := make(map[string]string)

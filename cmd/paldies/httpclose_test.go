@@ -16,6 +16,7 @@ const closes = 20
 // worker beside it. What was acknowledged is what counts, and whoever asks later
 // is refused.
 func TestClosedAtFullLoad(t *testing.T) {
+	t.Parallel()
 	const momentMax = 200 * time.Millisecond
 	seed, data := randomSeed(t), t.TempDir()
 	random := rand.New(rand.NewPCG(seed, 1))

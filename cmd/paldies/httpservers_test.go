@@ -89,7 +89,7 @@ func TestKilledNode(t *testing.T) {
 
 // TestKilledServer kills the server that was named to two workers.
 func TestKilledServer(t *testing.T) {
-	t.Parallel() // It waits for some time.
+	t.Parallel()
 	seed, data := randomSeed(t), t.TempDir()
 	random := rand.New(rand.NewPCG(seed, 1))
 	config := serverConfig{Name: "mezgls", Dir: t.TempDir(), Port: freePorts(t, 1)[0]}
@@ -123,7 +123,7 @@ func TestKilledServer(t *testing.T) {
 // TestKilledLeaders kills, of a cluster of three servers, the one that leads the
 // ledger, waits until votes go on without it, and starts it again.
 func TestKilledLeaders(t *testing.T) {
-	t.Parallel() // It waits most of the time.
+	t.Parallel()
 	seed, data, campaign := randomSeed(t), t.TempDir(), "valmiera"
 	random := rand.New(rand.NewPCG(seed, 1))
 	three := startCluster(t)

@@ -66,7 +66,7 @@ func TestStoppedUnderLoad(t *testing.T) {
 // answer. Requests that were accepted are answered all the same: nobody knows
 // what has become of them.
 func TestStoppedWithoutLedger(t *testing.T) {
-	t.Parallel() // It waits most of the time.
+	t.Parallel()
 	data, campaign := t.TempDir(), "ape"
 	config := serverConfig{Name: "mezgls", Dir: t.TempDir(), Port: freePorts(t, 1)[0]}
 	server := config.start(t)

@@ -25,6 +25,7 @@ const kills = 50
 // TestKilledImport kills a real import with SIGKILL at random moments, each
 // time starting it again, and wants the totals of an undisturbed run.
 func TestKilledImport(t *testing.T) {
+	t.Parallel()
 	sets := ballotSets(t)
 	set := sets[slices.IndexFunc(sets, func(s ballotSet) bool { return s.alreadyVoted > 100 })]
 	seed := uint64(time.Now().UnixNano())

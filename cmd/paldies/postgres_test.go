@@ -55,12 +55,15 @@ func (s ballotSet) as(name string) ballotSet {
 	return s
 }
 
-// assertProjected brings the read model to the ledger's end and wants it to
-// be equal: to what is expected, and in everything to a recount.
-func (s ballotSet) assertProjected(t *testing.T, data, databaseURL string) {
+// assertProjected brings the read models of a node's campaigns, whose votes are
+// the sets, to the ledgers' end and wants them to be equal: to what is expected,
+// and in everything to a recount.
+func assertProjected(t *testing.T, data, databaseURL string, sets ...ballotSet) {
 	t.Helper()
 	paldies(t, data, "project", "--once", "--database-url", databaseURL)
-	s.assertExpected(t, data, "--database-url", databaseURL)
+	for _, set := range sets {
+		set.assertExpected(t, data, "--database-url", databaseURL)
+	}
 }
 
 // assertSame wants the same words from the read model as from the ledger.
@@ -130,6 +133,7 @@ const projectorKills = 100
 // TestKilledProjector kills a real projector with SIGKILL at random moments
 // while votes come in, and wants every event counted once.
 func TestKilledProjector(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -168,9 +172,7 @@ func TestKilledProjector(t *testing.T) {
 	if moved < projectorKills/10 {
 		t.Errorf("only %d of %d projectors had stored something when they were killed", moved, projectorKills)
 	}
-	for _, set := range sets {
-		set.assertProjected(t, data, databaseURL)
-	}
+	assertProjected(t, data, databaseURL, sets...)
 	stopNode()
 }
 
@@ -199,6 +201,7 @@ const takeOverMax = 10 * time.Second
 // TestSeveralProjectors runs three, then two projectors beside each other
 // while votes come in. Whoever works is killed, and the next one takes over.
 func TestSeveralProjectors(t *testing.T) {
+	t.Parallel()
 	data, databaseURL, set := t.TempDir(), migrated(t), smallBallots(t)
 	stopNode := startNode(t, data)
 	projectors := make([]*daemon, 3)
@@ -226,9 +229,7 @@ func TestSeveralProjectors(t *testing.T) {
 		if took > takeOverMax {
 			t.Errorf("it took %v until the next projector worked", took)
 		}
-		for _, set := range stopLoad() {
-			set.assertProjected(t, data, databaseURL)
-		}
+		assertProjected(t, data, databaseURL, stopLoad()...)
 	}
 	if status := paldies(t, data, "project", "status", "--database-url", databaseURL); !strings.Contains(status, "current") || strings.Contains(status, "lagging") {
 		t.Errorf("project status:\n%s", status)
@@ -249,6 +250,7 @@ const postgresRestarts = 4
 // goes on by itself, and so does the node when it has ended and there is
 // another one at another address.
 func TestPostgresRestarted(t *testing.T) {
+	t.Parallel()
 	server := pgtest.NewServer(t, nil)
 	databaseURL, err := server.EnsureDatabase(t.Context(), "paldies")
 	if err != nil {
@@ -281,9 +283,7 @@ func TestPostgresRestarted(t *testing.T) {
 		report, err := projector.projector(t.Context())
 		return err == nil && report.Ready && report.State == "leading" && len(report.Campaigns) == len(sets)+1
 	})
-	for _, set := range append(sets, after) {
-		set.assertProjected(t, data, databaseURL)
-	}
+	assertProjected(t, data, databaseURL, append(sets, after)...)
 	projector.stop(t)
 	node.stop(t)
 }
@@ -298,6 +298,7 @@ func positions(t *testing.T, databaseURL string) (sum int64) {
 // TestMisfits: a read model halts before a ledger that is not the one that it
 // was built from, says so, and goes on when the right one is back.
 func TestMisfits(t *testing.T) {
+	t.Parallel()
 	data, databaseURL := t.TempDir(), migrated(t)
 	set := generateBallots(t)[1].as("misfit")
 	set.open(t, data)
@@ -325,11 +326,12 @@ func TestMisfits(t *testing.T) {
 			t.Errorf("audit verify of another ledger: exit code %d", code)
 		}
 	}
-	set.assertProjected(t, data, databaseURL)
+	assertProjected(t, data, databaseURL, set)
 }
 
 // TestLocalDatabase runs the node with a private Postgres server twice.
 func TestLocalDatabase(t *testing.T) {
+	t.Parallel()
 	data, err := pgserver.MkdirTemp()
 	if err != nil {
 		t.Fatal(err)
@@ -348,7 +350,7 @@ func TestLocalDatabase(t *testing.T) {
 		}
 		set.open(t, data)
 		paldies(t, data, set.importArgs()...)
-		set.assertProjected(t, data, strings.TrimSpace(string(text)))
+		assertProjected(t, data, strings.TrimSpace(string(text)), set)
 		stop()
 		if _, err := os.Stat(filepath.Join(data, "database-url")); err == nil {
 			t.Error("the URL outlives the private server")
@@ -360,6 +362,7 @@ func TestLocalDatabase(t *testing.T) {
 // TestLocalDatabaseReturns: a private Postgres server that cannot be started
 // again takes no node with it, and comes back when it can.
 func TestLocalDatabaseReturns(t *testing.T) {
+	t.Parallel()
 	data, err := pgserver.MkdirTemp()
 	check(t, err)
 	t.Cleanup(func() { check(t, os.RemoveAll(data)) })
@@ -387,19 +390,20 @@ func TestLocalDatabaseReturns(t *testing.T) {
 	})
 	check(t, os.Rename(control+".away", control))
 	node.reachesEnd(t, set)
-	set.assertProjected(t, data, strings.TrimSpace(string(text)))
+	assertProjected(t, data, strings.TrimSpace(string(text)), set)
 	node.stop(t)
 }
 
 // TestDevDatabase runs the node with a database of somebody else, whose tables
 // it makes.
 func TestDevDatabase(t *testing.T) {
+	t.Parallel()
 	data, databaseURL, set := t.TempDir(), pgtest.NewDatabase(t), generateBallots(t)[1]
 	node := startDaemon(t, data, "dev", "--http", "127.0.0.1:0", "--database-url", databaseURL)
 	set.open(t, data)
 	paldies(t, data, set.importArgs()...)
 	node.reachesEnd(t, set)
-	set.assertProjected(t, data, databaseURL)
+	assertProjected(t, data, databaseURL, set)
 	node.stop(t)
 }
 

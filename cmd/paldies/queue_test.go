@@ -138,7 +138,7 @@ func (l *queueLoad) assertDecided() {
 // TestKilledQueueWorkers kills workers at random moments while submissions come
 // in, and the server too.
 func TestKilledQueueWorkers(t *testing.T) {
-	t.Parallel() // It waits for most of its time.
+	t.Parallel()
 	seed, data, campaign := randomSeed(t), t.TempDir(), "valka"
 	random := rand.New(rand.NewPCG(seed, 3))
 	config := serverConfig{Name: "mezgls", Dir: t.TempDir(), Port: freePorts(t, 1)[0]}
@@ -170,7 +170,7 @@ func TestKilledQueueWorkers(t *testing.T) {
 // TestKilledLeadersOfQueue kills, of a cluster of three servers, the one that leads
 // the queue, the outcomes or the ledger, while submissions come in.
 func TestKilledLeadersOfQueue(t *testing.T) {
-	t.Parallel() // It waits for most of its time.
+	t.Parallel()
 	seed, data, campaign := randomSeed(t), t.TempDir(), "smiltene"
 	random := rand.New(rand.NewPCG(seed, 4))
 	three := startCluster(t)
@@ -227,6 +227,7 @@ func assertQueueEmpty(t *testing.T, data, campaign string, want map[string]int, 
 // hand: what it has recorded it has told, and nothing is lost or told twice. The
 // next worker goes on at once, and not when it takes the first one for dead.
 func TestQueueStoppedUnderLoad(t *testing.T) {
+	t.Parallel()
 	data, campaign, rows := t.TempDir(), "salacgriva", 6000
 	config := serverConfig{Name: "mezgls", Dir: t.TempDir(), Port: freePorts(t, 1)[0]}
 	config.start(t)
@@ -266,7 +267,7 @@ func TestQueueStoppedUnderLoad(t *testing.T) {
 // the ledger what it wants after an import. As over HTTP, only slips state when
 // they were cast; all others are cast now.
 func TestBallotsThroughQueue(t *testing.T) {
-	t.Parallel() // with tests that wait for most of their time
+	t.Parallel()
 	data := t.TempDir()
 	node := startDaemon(t, data, "dev", "--http", "127.0.0.1:0", "--seal=false")
 	node.becomesReady(t)

@@ -15,6 +15,7 @@ import (
 // of its type: a whole campaign, with retractions, an amendment, a withdrawal,
 // annulments and the close.
 func TestEventsFitTheirSchemas(t *testing.T) {
+	t.Parallel()
 	data, campaign, set := t.TempDir(), "shemas", generateBallots(t)[1]
 	set.name = campaign
 	set.open(t, data)

@@ -22,6 +22,7 @@ const sealKills = 40
 // votes come in. Whenever it is dead, the log that it has left must be honest and
 // have grown out of what it was before; in the end it is whole.
 func TestKilledSigner(t *testing.T) {
+	t.Parallel()
 	sets := ballotSets(t)
 	set := sets[slices.IndexFunc(sets, func(s ballotSet) bool { return s.alreadyVoted > 100 })]
 	seed := uint64(time.Now().UnixNano())
@@ -128,6 +129,7 @@ func atLeast(number string, n int) bool {
 // TestTwoSigners runs two signers with folders of their own: what both have
 // signed is one log, and one of them ends when it notices the other.
 func TestTwoSigners(t *testing.T) {
+	t.Parallel()
 	set := generateBallots(t)[1]
 	data := t.TempDir()
 	set.open(t, data)

@@ -114,6 +114,7 @@ func (s *supervised) count() int {
 // TestSoak kills node, projectors and Postgres at random moments while votes
 // come in, and in the end counts everything.
 func TestSoak(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	s := &soak{t: t, data: t.TempDir(), postgres: pgtest.NewServer(t, nil), node: &supervised{name: "node"},
