@@ -285,7 +285,7 @@ func (t *Tally) DecideTie(rule AwardRule, award Award, winners []string, decisio
 			d.Winners = append(d.Winners, c)
 			named[c.String()] = false
 		case asked:
-			return ResultsDecided{}, fmt.Errorf("%s: %s may be either of two who tie; give one of them another name first", award, quote(c.String()))
+			return ResultsDecided{}, fmt.Errorf("%s: %s may be either of two who tie, so that the name decides nothing", award, quote(c.String()))
 		default:
 			d.Others = append(d.Others, c)
 		}
