@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -45,6 +47,12 @@ func loseRecordMain() {
 		var js jetstream.JetStream
 		if js, err = jetstream.New(n.Conn()); err == nil {
 			err = js.DeleteKeyValue(ctx, "paldies_signed")
+		}
+		// The server answers before the files are gone, and one that starts beside
+		// the rest of them takes it for a stream that it has lost.
+		rest := filepath.Join(os.Args[1], "jetstream", "$G", "streams", ".KV_paldies_signed")
+		if gone := func() bool { _, err := os.Stat(rest); return errors.Is(err, fs.ErrNotExist) }; !poll(gone) {
+			err = errors.Join(err, fmt.Errorf("%s is still there after %v", rest, waitMax))
 		}
 		err = errors.Join(err, n.Close())
 	}
