@@ -26,10 +26,14 @@ const (
 func many(votes uint64) *made {
 	const head = 1 + manySpecialists
 	start := at("2019-03-01T00:00:00+02:00")
+	var ids [manySpecialists]string
+	for i := range ids {
+		ids[i] = fmt.Sprintf("specialiste-%d", i)
+	}
 	cast := func(sequence uint64) domain.VoteCast {
 		n := sequence - head - 1
 		n -= n / (everyEnded + 1) // those that are no votes
-		return domain.VoteCast{Voter: pseudonym(fmt.Sprintf("%09d", n)), Specialist: specialistID(n % manySpecialists), Channel: "web", Active: 1}
+		return domain.VoteCast{Voter: domain.Pseudonym(eventID(n + 1)), Specialist: ids[n%manySpecialists], Channel: "web", Active: 1}
 	}
 	recordedAt := func(sequence uint64) time.Time { return start.Add(time.Duration(sequence) * 2500 * time.Millisecond) }
 	payload := func(sequence uint64) domain.Payload {
@@ -38,7 +42,7 @@ func many(votes uint64) *made {
 			return domain.CampaignOpened{Title: "Kustība", OpensAt: start, ClosesAt: start.AddDate(2, 0, 0), Timezone: "Europe/Riga",
 				KeyID: "0123456789abcdef", Channels: []domain.Channel{{Name: "web", Identity: domain.Verified}}}
 		case sequence <= head:
-			return domain.SpecialistRegistered{Specialist: specialistID(sequence - 2), Profile: domain.Profile{Name: letters, Institution: "Ziedoņu klientu centrs", Branch: "Cēsis", Region: "Vidzeme"}}
+			return domain.SpecialistRegistered{Specialist: ids[sequence-2], Profile: domain.Profile{Name: letters, Institution: "Ziedoņu klientu centrs", Branch: "Cēsis", Region: "Vidzeme"}}
 		case (sequence-head)%(everyEnded+1) != 0:
 			return cast(sequence)
 		}
@@ -53,8 +57,6 @@ func many(votes uint64) *made {
 		return domain.Event{ID: eventID(sequence), Campaign: "kustiba", Time: recordedAt(sequence), Data: payload(sequence)}
 	}}
 }
-
-func specialistID(n uint64) string { return fmt.Sprintf("specialiste-%d", n) }
 
 // watched passes rows on and looks at the live heap from time to time.
 type watched struct {
