@@ -162,7 +162,8 @@ func (t *Tally) institutions(rule AwardRule) ([]Winner, error) {
 	groups, err := GroupCells(rule.InstitutionsBy, time.UTC, func(yield func(Cell) bool) {
 		for key, n := range t.cells {
 			cell := t.cell(key, n)
-			if cell.Institution == "" && cell.Branch == "" || !rule.WithoutIdentity && channels[key.channel].Identity == NoIdentity {
+			nobodys := cell.Institution == "" && (cell.Branch == "" || rule.InstitutionsBy == ByInstitution)
+			if nobodys || (!rule.WithoutIdentity && channels[key.channel].Identity == NoIdentity) {
 				continue
 			}
 			if !yield(cell) {
@@ -274,7 +275,7 @@ func (t *Tally) DecideTie(rule AwardRule, award Award, winners []string, decisio
 	if len(p.Tied) == 0 {
 		return ResultsDecided{}, fmt.Errorf("%s: nobody ties at the boundary, so that there is nothing to decide", award)
 	}
-	d := ResultsDecided{Award: award, Decision: decision, Reason: reason}
+	d := ResultsDecided{Award: award, Places: p.Contested, Decision: decision, Reason: reason}
 	named := make(map[string]bool)
 	for _, w := range winners {
 		named[w] = true
@@ -301,13 +302,13 @@ func (t *Tally) DecideTie(rule AwardRule, award Award, winners []string, decisio
 	return d, d.validate()
 }
 
-// chooses says whether the decision is about exactly those who tie, and gives
-// at least the places that they have.
+// chooses says whether the decision is about exactly those who tie, and about as
+// many places as are left for them.
 func (d ResultsDecided) chooses(tied []Candidate, places int) bool {
 	about := slices.Concat(d.Winners, d.Others)
 	order := func(a, b Candidate) int {
 		return cmp.Or(cmp.Compare(a.Specialist, b.Specialist), cmp.Compare(a.Institution, b.Institution), cmp.Compare(a.Branch, b.Branch))
 	}
 	slices.SortFunc(about, order)
-	return len(d.Winners) >= places && slices.Equal(about, slices.SortedFunc(slices.Values(tied), order))
+	return d.Places == places && slices.Equal(about, slices.SortedFunc(slices.Values(tied), order))
 }

@@ -121,6 +121,13 @@ func TestAwards(t *testing.T) {
 		"slips for a branch": {rule: branches,
 			story: func(s *story) { s.accept(s.slip(skele)); s.accept(s.slip(skele)); s.votes(udre, 1) },
 			want:  [3]string{"; 0, 0", "1 Ceļu satiksmes drošības direkcija / Ķekavas nodaļa 1; 1, 0", "; 0, 0"}},
+		"a branch of no institution": {rule: domain.AwardRule{Institutions: 1, InstitutionsBy: domain.ByInstitution},
+			story: func(s *story) {
+				s.admin(domain.SpecialistRegistered{Specialist: "brivprataiga", Profile: domain.Profile{Name: "Ērika Ģērmane", Branch: "Ķekavas nodaļa"}})
+				s.votes("brivprataiga", 3)
+				s.votes(skele, 1)
+			},
+			want: [3]string{"; 0, 0", "1 Valsts sociālās apdrošināšanas aģentūra 1; 1, 0", "; 0, 0"}},
 		"who has no institution": {rule: branches,
 			story: func(s *story) {
 				s.admin(domain.SpecialistRegistered{Specialist: "brivprataiga", Profile: domain.Profile{Name: "Ērika Ģērmane"}})

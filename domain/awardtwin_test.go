@@ -86,7 +86,7 @@ func (w *twin) award(award domain.Award, c twinCandidates, places int, minimum i
 		return winners, nil
 	}
 	d, decided := w.decided[award]
-	if !decided || len(d.Winners) < places-above || len(d.Winners)+len(d.Others) != len(tied) {
+	if !decided || d.Places != places-above || len(d.Winners)+len(d.Others) != len(tied) {
 		return winners, tied
 	}
 	for _, who := range slices.Concat(d.Winners, d.Others) {
@@ -122,7 +122,9 @@ func (w *twin) candidates(rule domain.AwardRule) (specialists, withdrawn, instit
 		if rule.InstitutionsBy == domain.ByBranch {
 			where.Branch = v.affiliation.Branch
 		}
-		institutions[where]++
+		if where.Institution != "" || where.Branch != "" {
+			institutions[where]++
+		}
 	}
 	return specialists, withdrawn, institutions
 }

@@ -240,7 +240,7 @@ func (c *Campaign) CheckDecision(d ResultsDecided) error {
 // this one.
 func (c *Campaign) DecidedSo(d ResultsDecided) (uint64, bool) {
 	newest, ok := c.decision(d.Award)
-	same := ok && newest.Decision == d.Decision && newest.Reason == d.Reason &&
+	same := ok && newest.Decision == d.Decision && newest.Reason == d.Reason && newest.Places == d.Places &&
 		slices.Equal(newest.Winners, d.Winners) && slices.Equal(newest.Others, d.Others)
 	return newest.Event, same
 }
@@ -265,6 +265,8 @@ func (c *Campaign) CheckCertification(d ResultsCertified) error {
 		return c.errorf("its results are certified by event %d; a correction must supersede that one", newest.Event)
 	case again && d.Reason == "":
 		return c.errorf("a correction needs a reason")
+	case again && d.Sequence < newest.Event:
+		return c.errorf("results as of event %d are older than the certification, event %d", d.Sequence, newest.Event)
 	}
 	return nil
 }

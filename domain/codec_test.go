@@ -56,9 +56,9 @@ func samples() []domain.Event {
 		domain.ResultsCertified{Sequence: 16, TallyDigest: "sha256:00"},
 		domain.ResultsPublished{Certified: 17},
 		domain.CampaignArchived{},
-		domain.ResultsDecided{Award: domain.InstitutionAward, Winners: []domain.Candidate{{Institution: "Valsts ieņēmumu dienests", Branch: "Cēsis"}},
+		domain.ResultsDecided{Award: domain.InstitutionAward, Places: 1, Winners: []domain.Candidate{{Institution: "Valsts ieņēmumu dienests", Branch: "Cēsis"}},
 			Others: []domain.Candidate{{Institution: "Nodarbinātības valsts aģentūra"}}, Decision: "VK lēmums Nr. 14/2018", Reason: "Žūrijas balsojums."},
-		domain.ResultsDecided{Award: domain.Letter, Winners: []domain.Candidate{{Specialist: berzina}}, Decision: "VK lēmums Nr. 15/2018", Reason: "Godā abas."},
+		domain.ResultsDecided{Award: domain.Letter, Places: 1, Winners: []domain.Candidate{{Specialist: berzina}}, Decision: "VK lēmums Nr. 15/2018", Reason: "Godā abas."},
 	}
 	var events []domain.Event
 	for i, p := range payloads {
@@ -424,7 +424,7 @@ func TestRoundTrip(t *testing.T) {
 			domain.VoteAnnulled{Voter: v, Specialist: specialist, Vote: ref, Decision: "Nr. 2", Reason: reason, Active: active, AfterClose: rapid.Bool().Draw(t, "after")},
 			domain.CampaignAmended{Title: reason, OpensAt: ref.CastAt, Reason: reason},
 			domain.CampaignClosed{Reason: reason},
-			domain.ResultsDecided{Award: domain.Letter, Winners: []domain.Candidate{{Specialist: specialist}}, Others: []domain.Candidate{{Specialist: other(specialist)}}, Decision: "Nr. 3", Reason: reason + "."},
+			domain.ResultsDecided{Award: domain.Letter, Places: 1, Winners: []domain.Candidate{{Specialist: specialist}}, Others: []domain.Candidate{{Specialist: other(specialist)}}, Decision: "Nr. 3", Reason: reason + "."},
 			domain.ResultsCertified{Sequence: ref.Sequence, TallyDigest: "sha256:00", AwardRule: &domain.AwardRule{Specialists: active % domain.MaxPlaces, LettersFrom: 1}},
 		}).Draw(t, "data")
 		e := domain.Event{ID: domain.AnnulmentEventID(specialist, ref.Sequence), Campaign: "lsk", Time: moments().Draw(t, "time"), Data: data}

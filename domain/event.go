@@ -123,9 +123,11 @@ type VoteAnnulled struct {
 }
 
 // ResultsDecided says who of those who tie at the boundary of an award gets it.
-// It is about exactly these: if others tie later, it chooses nobody.
+// It is about exactly these and so many places: if others tie later, or there
+// are more places or fewer, it chooses nobody.
 type ResultsDecided struct {
 	Award    Award       `json:"award"`
+	Places   int         `json:"places"` // that are left for all who tie
 	Winners  []Candidate `json:"winners"`
 	Others   []Candidate `json:"others,omitempty"` // who tie and do not get it
 	Decision string      `json:"decision"`
@@ -288,6 +290,9 @@ func (d ResultsDecided) validate() error {
 	about := slices.Concat(d.Winners, d.Others)
 	if len(d.Winners) == 0 || len(about) > MaxTied {
 		return fmt.Errorf("%d winners of %d who tie, need at least 1 of at most %d", len(d.Winners), len(about), MaxTied)
+	}
+	if d.Places < 1 || d.Places > len(d.Winners) {
+		return fmt.Errorf("%d winners for %d places, need at least as many as there are places", len(d.Winners), d.Places)
 	}
 	for i, c := range about {
 		if err := c.validate(d.Award); err != nil {

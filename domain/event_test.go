@@ -85,7 +85,7 @@ var (
 	}
 	goodResults  = func() domain.ResultsCertified { return domain.ResultsCertified{Sequence: 1, TallyDigest: "00"} }
 	goodDecision = func() domain.ResultsDecided {
-		return domain.ResultsDecided{Award: domain.SpecialistAward, Winners: []domain.Candidate{{Specialist: berzina}},
+		return domain.ResultsDecided{Award: domain.SpecialistAward, Places: 1, Winners: []domain.Candidate{{Specialist: berzina}},
 			Others: []domain.Candidate{{Specialist: cirule}}, Decision: "VK lēmums Nr. 14/2018", Reason: "Žūrijas balsojums."}
 	}
 )

@@ -150,7 +150,7 @@ func (r *Register) merge(sequence uint64, d SpecialistMerged) error {
 	circle := r.Canonical(into.ID) == from.ID
 	return r.change(sequence, from.ID, func(s *Specialist) {
 		if !circle {
-			s.MergedInto = into.ID
+			s.MergedInto, s.MergedBy = into.ID, d.Decision
 		}
 	})
 }

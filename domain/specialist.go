@@ -49,6 +49,7 @@ type Specialist struct {
 	Last       uint64 // sequence of the last event on the specialist's subject
 	Withdrawn  bool
 	MergedInto string // the id under which this specialist goes on, or ""
+	MergedBy   string // the decision by which
 
 	index        int // place in Register.order
 	affiliations []affiliationSince

@@ -346,6 +346,8 @@ func (a *auditor) certification(sequence uint64, d domain.ResultsCertified) {
 		a.mismatch(CheckLife, sequence, "it supersedes event %d, but event %d is the newest certification below it", d.Supersedes, newest)
 	case newest != 0 && d.Reason == "":
 		a.mismatch(CheckLife, sequence, "it corrects event %d and gives no reason", newest)
+	case d.Sequence < newest:
+		a.mismatch(CheckLife, sequence, "it corrects event %d by results as of event %d, which are older", newest, d.Sequence)
 	}
 	a.certifications = append(a.certifications, certification{sequence, d})
 }

@@ -201,9 +201,11 @@ func TestMergedTwice(t *testing.T) {
 	w.admin(domain.SpecialistMerged{Specialist: from, Into: into, Decision: "VK-7"})
 	wantMismatches(t, w.verify(), "merged: one voter's events 5 and 7 both count for zanete-kirsone-3, as zanete-kirsone-2 and as zanete-kirsone-3; "+
 		"`paldies specialist merge` annuls one of them when it is run again")
-	w.admin(domain.CampaignClosed{})
+	closed := w.admin(domain.CampaignClosed{})
+	certified := w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed)})
 	w.annul(second)
-	wantMismatches(t, w.verify())
+	// What is certified counts the voter twice for ever, and that is not honest.
+	wantMismatches(t, w.verify(), fmt.Sprintf("certified: event %d: the results as of event %d count 1 votes beside another one of their voter for a specialist who was registered twice, the first is event 7", certified, closed))
 }
 
 // TestRacesWithTheArchiving: an annulment that was under way is void.

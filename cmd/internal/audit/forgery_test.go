@@ -258,7 +258,7 @@ var forgeries = []forgery{
 		forge: func(w *world) uint64 {
 			closed := w.admin(domain.CampaignClosed{})
 			first := w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed)})
-			d := domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed), Supersedes: first, Reason: "Labojums."}
+			d := domain.ResultsCertified{Sequence: first, TallyDigest: w.digest(first), Supersedes: first, Reason: "Labojums."}
 			w.admin(d)
 			return w.admin(d)
 		}},
@@ -281,7 +281,7 @@ var forgeries = []forgery{
 		forge: func(w *world) uint64 {
 			closed := w.admin(domain.CampaignClosed{})
 			first := w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed)})
-			w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed), Supersedes: first, Reason: "Labojums."})
+			w.admin(domain.ResultsCertified{Sequence: first, TallyDigest: w.digest(first), Supersedes: first, Reason: "Labojums."})
 			return w.admin(domain.ResultsPublished{Certified: first})
 		}},
 	{name: "an archive without its last correction", check: audit.CheckLife,
@@ -290,14 +290,21 @@ var forgeries = []forgery{
 			closed := w.admin(domain.CampaignClosed{})
 			first := w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed)})
 			w.admin(domain.ResultsPublished{Certified: first})
-			w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed), Supersedes: first, Reason: "Labojums."})
+			w.admin(domain.ResultsCertified{Sequence: first, TallyDigest: w.digest(first), Supersedes: first, Reason: "Labojums."})
 			return w.admin(domain.CampaignArchived{})
 		}, spreads: true},
+	{name: "a correction by older results", check: audit.CheckLife,
+		text: "event 4: it corrects event 3 by results as of event 2, which are older",
+		forge: func(w *world) uint64 {
+			closed := w.admin(domain.CampaignClosed{})
+			first := w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed)})
+			return w.admin(domain.ResultsCertified{Sequence: closed, TallyDigest: w.digest(closed), Supersedes: first, Reason: "Labojums."})
+		}},
 	{name: "a decision about nobody", check: audit.CheckLife,
 		text: "event 3: it is about the specialist neviens, who is not registered",
 		forge: func(w *world) uint64 {
 			w.admin(domain.CampaignClosed{})
-			return w.admin(domain.ResultsDecided{Award: domain.Letter, Winners: []domain.Candidate{{Specialist: "neviens"}}, Decision: "VK-8", Reason: "Žūrijas balsojums."})
+			return w.admin(domain.ResultsDecided{Award: domain.Letter, Places: 1, Winners: []domain.Candidate{{Specialist: "neviens"}}, Decision: "VK-8", Reason: "Žūrijas balsojums."})
 		}},
 	{name: "an annulment after the archiving", check: audit.CheckLife,
 		text: "event 8: nothing can follow event 7, which archived the campaign",

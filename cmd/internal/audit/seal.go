@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -124,6 +125,15 @@ func (r *Report) certifications(ctx context.Context, l Ledger, codec *domain.Cod
 		if digest := tally.Digest(); digest != c.TallyDigest {
 			check.Mismatches = append(check.Mismatches, Mismatch{c.sequence, fmt.Sprintf("the results as of event %d have the digest %s, certified was %s", c.Sequence, digest, c.TallyDigest)})
 		}
+		doubled, err := doubledAt(ctx, l, codec, tally.Register(), c.Sequence)
+		if err != nil {
+			return fmt.Errorf("campaign %s: certified votes: %w", r.Campaign, err)
+		}
+		doubled = slices.DeleteFunc(doubled, func(d domain.Annulment) bool { return r.accuses(d.Vote) })
+		if len(doubled) > 0 {
+			check.Mismatches = append(check.Mismatches, Mismatch{c.sequence, fmt.Sprintf("the results as of event %d count %d votes beside another one of their voter for a specialist who was registered twice, the first is event %d",
+				c.Sequence, len(doubled), doubled[0].Vote)})
+		}
 	}
 	roots, err := certifiedRoots(ctx, l, list)
 	if err != nil {
@@ -132,6 +142,33 @@ func (r *Report) certifications(ctx context.Context, l Ledger, codec *domain.Cod
 	check.Mismatches = append(check.Mismatches, roots...)
 	r.addAs(check, Passed)
 	return nil
+}
+
+// accuses says whether something is wrong with an event itself: what was honestly
+// certified on top of a forgery is no second mismatch.
+func (r *Report) accuses(sequence uint64) bool {
+	return slices.ContainsFunc(r.Checks, func(c Check) bool {
+		return slices.ContainsFunc(c.Mismatches, func(m Mismatch) bool { return m.Sequence == sequence })
+	})
+}
+
+// doubledAt are the votes that counted twice for a merged specialist as of an event.
+func doubledAt(ctx context.Context, l Ledger, codec *domain.Codec, r *domain.Register, to uint64) ([]domain.Annulment, error) {
+	d := domain.NewDoubles(r)
+	if !d.Possible() {
+		return nil, nil
+	}
+	err := l.Replay(ctx, 1, to, func(batch []eventstore.Recorded) error {
+		for _, rec := range batch {
+			e, err := codec.Decode(rec.Data)
+			if err != nil {
+				return err
+			}
+			d.Apply(rec.Sequence, e)
+		}
+		return nil
+	})
+	return d.Surplus(""), err
 }
 
 // certifiedRoots compares the roots that certifications name. They are rare, so

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,8 @@ import (
 
 	"sakipaldies.lv/ledger/cmd/internal/intake"
 	"sakipaldies.lv/ledger/domain"
+	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/eventstore/transparency"
 )
 
 // rulesFlag adds --rules.
@@ -67,38 +70,28 @@ func (a *app) resultsCertifyCommand() *cobra.Command {
 	return cmd
 }
 
+// certifyAttempts is how often results are counted when the campaign goes on
+// meanwhile.
+const certifyAttempts = 3
+
 // certify counts up to a place in the ledger and certifies that. What comes
 // above it meanwhile is not part of the results.
-func (a *app) certify(ctx context.Context, c openCampaign, d domain.ResultsCertified) error {
+func (a *app) certify(ctx context.Context, c openCampaign, d domain.ResultsCertified) (err error) {
 	if err := c.notArchived(); err != nil {
 		return err
 	}
-	doubled, err := c.intake.Doubled(ctx, c.ledger.Replay)
-	if err != nil {
-		return err
+	var tally *domain.Tally
+	var receipt intake.Receipt
+	var sealed bool
+	for range certifyAttempts {
+		if tally, sealed, err = a.countToCertify(ctx, c, &d); err != nil {
+			return err
+		}
+		receipt, err = c.intake.Certify(ctx, d, tally.Register().Campaign().Control)
+		if !errors.Is(err, intake.ErrOutdated) {
+			break
+		}
 	}
-	if len(doubled) > 0 {
-		return &intake.NotAllowedError{Err: fmt.Errorf("%d votes count beside another one of their voter for a specialist who was registered twice, the first is event %d; run the same `paldies specialist merge` again",
-			len(doubled), doubled[0].Vote)}
-	}
-	info, err := c.ledger.Info(ctx)
-	if err != nil {
-		return err
-	}
-	head, sealed, err := a.signedHead(ctx, c, info.Last)
-	if err != nil {
-		return err
-	}
-	d.Sequence = info.Last
-	if sealed {
-		d.Sequence, d.LogSize, d.LogRoot = head.Size, head.Size, head.Root.String()
-	}
-	tally, err := a.tally(ctx, c.ledger, d.Sequence, time.Time{})
-	if err != nil {
-		return err
-	}
-	d.TallyDigest = tally.Digest()
-	receipt, err := c.intake.Certify(ctx, d)
 	if err != nil {
 		return err
 	}
@@ -126,10 +119,67 @@ func (a *app) certify(ctx context.Context, c openCampaign, d domain.ResultsCerti
 	return nil
 }
 
+// countToCertify counts as of a place in the ledger, and says in d which place
+// that is and what the log there is, if there is one.
+func (a *app) countToCertify(ctx context.Context, c openCampaign, d *domain.ResultsCertified) (tally *domain.Tally, sealed bool, err error) {
+	info, err := c.ledger.Info(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	head, sealed, err := a.signedHead(ctx, c, info.Last)
+	if err != nil {
+		return nil, false, err
+	}
+	d.Sequence = info.Last
+	if sealed {
+		d.Sequence, d.LogSize, d.LogRoot = head.Size, head.Size, head.Root.String()
+		if err := compareHead(ctx, c, head); err != nil {
+			return nil, false, err
+		}
+	}
+	if tally, err = a.tally(ctx, c.ledger, d.Sequence, time.Time{}); err != nil {
+		return nil, false, err
+	}
+	d.TallyDigest = tally.Digest()
+	doubled, err := c.intake.Doubled(ctx, tally.Register(), d.Sequence)
+	if err != nil {
+		return nil, false, err
+	}
+	if len(doubled) > 0 {
+		return nil, false, &intake.NotAllowedError{Err: fmt.Errorf("%d votes count beside another one of their voter for a specialist who was registered twice, the first is event %d; run the same `paldies specialist merge` again",
+			len(doubled), doubled[0].Vote)}
+	}
+	return tally, sealed, nil
+}
+
+// compareHead holds what was signed against the events: what a certification
+// binds together, nobody can take apart again.
+func compareHead(ctx context.Context, c openCampaign, head transparency.Signed) error {
+	info, err := c.ledger.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if info.Last < head.Size {
+		return fmt.Errorf("%w: the ledger of campaign %s has %d events, and %d are signed", transparency.ErrShorter, c.id, info.Last, head.Size)
+	}
+	rebuilt := transparency.NewRebuild(nil, []transparency.Head{{Size: head.Size, Root: head.Root, From: "the signed log"}})
+	err = c.ledger.Replay(ctx, 1, head.Size, func(batch []eventstore.Recorded) error {
+		rebuilt.AppendEvents(batch)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if findings := rebuilt.Finish(); len(findings) > 0 {
+		return fmt.Errorf("%w: campaign %s: the events are not those that were signed; look with `paldies audit verify`", transparency.ErrFork, c.id)
+	}
+	return nil
+}
+
 // warnOfTie says where more win than there are places, and what can be done.
 func (a *app) warnOfTie(campaign string, p domain.Prize) {
 	if p.Unfit != 0 {
-		fmt.Fprintf(a.err, "%s: the decision of event %d does not apply: others tie now, or nobody\n", p.Award, p.Unfit)
+		fmt.Fprintf(a.err, "%s: the decision of event %d does not apply: others tie now, or for other places, or nobody\n", p.Award, p.Unfit)
 	}
 	if p.Contested > 0 && p.Decision == 0 {
 		fmt.Fprintf(a.err, "%s: %d tie with %d votes for %d places, so that all win: %s; `paldies results decide --campaign %s` records another decision\n",

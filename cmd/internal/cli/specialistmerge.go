@@ -41,7 +41,7 @@ func (a *app) specialistMergeCommand() *cobra.Command {
 		}
 		m := intake.Merge{SpecialistMerged: domain.SpecialistMerged{Specialist: args[0], Into: args[1], Decision: decision}, Reason: reason, Settle: settle}
 		return a.withCampaign(cmd, *campaign, func(ctx context.Context, c openCampaign) error {
-			result, err := c.intake.MergeSpecialist(ctx, c.ledger.Replay, m)
+			result, err := c.intake.MergeSpecialist(ctx, m)
 			if err != nil {
 				return err
 			}

@@ -399,7 +399,7 @@ func (s *story) close([]string) string {
 }
 
 func (s *story) merge(args []string) string {
-	result, err := s.intake.MergeSpecialist(s.ctx, s.ledger.Replay, intake.Merge{Reason: "reģistrēts divreiz", SpecialistMerged: domain.SpecialistMerged{
+	result, err := s.intake.MergeSpecialist(s.ctx, intake.Merge{Reason: "reģistrēts divreiz", SpecialistMerged: domain.SpecialistMerged{
 		Specialist: specialistID(args[0]), Into: specialistID(args[1]), Decision: args[2]}})
 	answer := s.done("merged", result.Receipt, err)
 	if err == nil {
@@ -466,7 +466,7 @@ func (s *story) certify(args []string) string {
 	if newest, ok := tally.Register().Campaign().Certification(); ok && d.Reason != "" {
 		d.Supersedes = newest.Event
 	}
-	receipt, err := s.intake.Certify(s.ctx, d)
+	receipt, err := s.intake.Certify(s.ctx, d, tally.Register().Campaign().Control)
 	return s.done("certified", receipt, err)
 }
 

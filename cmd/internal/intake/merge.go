@@ -3,16 +3,11 @@ package intake
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore"
 )
-
-// Events reads a ledger from its first event on, as (*eventstore.Ledger).Replay
-// does.
-type Events func(ctx context.Context, from, to uint64, fn func([]eventstore.Recorded) error) error
 
 // Merge is an organiser's command for a specialist who was registered twice.
 type Merge struct {
@@ -36,9 +31,9 @@ type MergeResult struct {
 //
 // After an error, or a crash at any point, it can be called again. A vote that
 // took longer than Settle to be recorded may still count beside another one:
-// Certify must not be called while Doubled finds any, the audit reports them,
-// and the same call again annuls them.
-func (in *Intake) MergeSpecialist(ctx context.Context, events Events, m Merge) (result MergeResult, err error) {
+// nothing can be certified while Doubled finds any, the audit reports them, and
+// the same call again annuls them.
+func (in *Intake) MergeSpecialist(ctx context.Context, m Merge) (result MergeResult, err error) {
 	result.Receipt, err = in.administer(ctx, func(r *domain.Register) (domain.Payload, uint64, error) {
 		return mergeSpecialist(r, m.SpecialistMerged)
 	})
@@ -47,12 +42,19 @@ func (in *Intake) MergeSpecialist(ctx context.Context, events Events, m Merge) (
 	}
 	settled := false
 	for range maxAttempts {
-		list, err := in.Doubled(ctx, events)
+		if err := in.register.refresh(ctx); err != nil {
+			return result, err
+		}
+		r := in.Register()
+		if from, _ := r.Specialist(m.Specialist); from.MergedInto != m.Into {
+			return result, &NotAllowedError{fmt.Errorf("specialist %s was itself merged meanwhile, so that event %d changes nothing", m.Into, result.Receipt.Sequence)}
+		}
+		list, err := in.doubled(ctx, r, 0, r.Canonical(m.Into))
 		if err != nil {
 			return result, err
 		}
 		if len(list) == 0 {
-			if settled || in.Register().Campaign().ClosedAt != 0 {
+			if settled || r.Campaign().ClosedAt != 0 {
 				return result, nil
 			}
 			if err := wait(ctx, m.Settle); err != nil {
@@ -69,6 +71,9 @@ func (in *Intake) MergeSpecialist(ctx context.Context, events Events, m Merge) (
 		if err != nil {
 			return result, err
 		}
+		if annulled.Recorded+annulled.Known == 0 {
+			return result, &NotAllowedError{fmt.Errorf("event %d, a vote that counts beside another one of its voter, cannot be annulled; `paldies audit verify` says what is wrong with it", list[0].Vote)}
+		}
 	}
 	return result, fmt.Errorf("campaign %s: %w", in.cfg.Campaign, ErrContention)
 }
@@ -84,12 +89,16 @@ func mergeSpecialist(r *domain.Register, d domain.SpecialistMerged) (domain.Payl
 		return nil, 0, fmt.Errorf("specialist %.64q is not registered", d.Into)
 	case from == into:
 		return nil, 0, fmt.Errorf("specialist %s cannot be merged into itself", from.ID)
+	case from.MergedInto == into.ID && from.MergedBy != d.Decision:
+		return nil, 0, fmt.Errorf("specialist %s was merged into %s under the decision %.200q; name that one to finish it", from.ID, into.ID, from.MergedBy)
 	case from.MergedInto == into.ID:
 		return nil, from.Last, nil
 	case from.MergedInto != "":
 		return nil, 0, fmt.Errorf("specialist %s was merged into %s already", from.ID, from.MergedInto)
 	case into.MergedInto != "":
 		return nil, 0, fmt.Errorf("specialist %s was itself merged into %s; name that one", into.ID, into.MergedInto)
+	case into.Withdrawn && !from.Withdrawn:
+		return nil, 0, fmt.Errorf("specialist %s was withdrawn, so that nobody's votes for %s would win anything any more; merge it the other way round", into.ID, from.ID)
 	}
 	return d, from.Last, nil
 }
@@ -107,95 +116,31 @@ func wait(ctx context.Context, d time.Duration) error {
 }
 
 // Doubled are the votes that count beside an earlier one of the same voter for
-// the same specialist, who was registered twice. Decision and reason are left
-// empty.
-func (in *Intake) Doubled(ctx context.Context, events Events) ([]domain.Annulment, error) {
-	if err := in.register.refresh(ctx); err != nil {
-		return nil, err
-	}
-	d := newDoubles(in.Register())
-	if len(d.into) == 0 {
+// the same specialist, who was registered twice, by the events up to a sequence
+// and the register as of there; 0 is the ledger's end. Decision and reason are
+// left empty.
+func (in *Intake) Doubled(ctx context.Context, r *domain.Register, to uint64) ([]domain.Annulment, error) {
+	return in.doubled(ctx, r, to, "")
+}
+
+// doubled are those for one specialist, or for "" all.
+func (in *Intake) doubled(ctx context.Context, r *domain.Register, to uint64, specialist string) ([]domain.Annulment, error) {
+	d := domain.NewDoubles(r)
+	if !d.Possible() {
 		return nil, nil
 	}
-	err := events(ctx, 1, 0, func(batch []eventstore.Recorded) error {
+	err := in.cfg.Ledger.Replay(ctx, 1, to, func(batch []eventstore.Recorded) error {
 		for _, rec := range batch {
 			e, err := in.cfg.Codec.Decode(rec.Data)
 			if err != nil {
 				return fmt.Errorf("event %d: %w", rec.Sequence, err)
 			}
-			d.fold(rec.Sequence, e)
+			d.Apply(rec.Sequence, e)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("campaign %s: look for voters of who was registered twice: %w", in.cfg.Campaign, err)
 	}
-	return d.surplus(), nil
-}
-
-// doubles keeps the votes in force for specialists who are part of a merge.
-type doubles struct {
-	campaign *domain.Campaign
-	into     map[string]string   // by id: whom its votes count for
-	votes    map[choice][]uint64 // sequences, ascending
-	order    []choice            // of which there are several votes, as these came
-}
-
-// choice is a voter's of a specialist.
-type choice struct {
-	voter      domain.Pseudonym
-	specialist string
-}
-
-func newDoubles(r *domain.Register) *doubles {
-	d := &doubles{campaign: r.Campaign(), into: make(map[string]string), votes: make(map[choice][]uint64)}
-	for _, s := range r.Specialists() {
-		if canonical := r.Canonical(s.ID); canonical != s.ID {
-			d.into[s.ID], d.into[canonical] = canonical, canonical
-		}
-	}
-	return d
-}
-
-// fold takes one event. What is void is passed over, as in a ballot.
-func (d *doubles) fold(sequence uint64, e domain.Event) {
-	switch p := e.Data.(type) {
-	case domain.VoteCast:
-		if into, merged := d.into[p.Specialist]; merged && !d.campaign.Void(sequence) {
-			c := choice{p.Voter, into}
-			if d.votes[c] = append(d.votes[c], sequence); len(d.votes[c]) == 2 {
-				d.order = append(d.order, c)
-			}
-		}
-	case domain.VoteRetracted:
-		d.take(sequence, e, p.Voter, p.Specialist, p.Vote.Sequence)
-	case domain.VoteAnnulled:
-		d.take(sequence, e, p.Voter, p.Specialist, p.Vote.Sequence)
-	}
-}
-
-func (d *doubles) take(sequence uint64, e domain.Event, voter domain.Pseudonym, specialist string, vote uint64) {
-	into, merged := d.into[specialist]
-	if !merged {
-		return
-	}
-	b, err := domain.Ballot(nil).Evolve(sequence, e)
-	if err != nil || b[0].Void(d.campaign) {
-		return
-	}
-	c := choice{voter, into}
-	d.votes[c] = slices.DeleteFunc(d.votes[c], func(s uint64) bool { return s == vote })
-}
-
-// surplus are all votes but the first of each choice.
-func (d *doubles) surplus() (list []domain.Annulment) {
-	slices.SortFunc(d.order, func(a, b choice) int { return slices.Compare(d.votes[a], d.votes[b]) })
-	for _, c := range slices.Compact(d.order) {
-		for i, vote := range d.votes[c] {
-			if i > 0 {
-				list = append(list, domain.Annulment{Voter: c.voter, Vote: vote})
-			}
-		}
-	}
-	return list
+	return d.Surplus(specialist), nil
 }

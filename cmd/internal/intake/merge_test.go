@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -63,7 +64,7 @@ func TestMerge(t *testing.T) {
 				must(t, err)
 			}
 			before := w.count()
-			result, err := in.MergeSpecialist(t.Context(), w.ledger.Replay, merge)
+			result, err := in.MergeSpecialist(t.Context(), merge)
 			must(t, err)
 			if result.Annulled != 2 || result.Receipt.Known {
 				t.Errorf("the merge is %+v, want 2 votes annulled", result)
@@ -80,7 +81,7 @@ func TestMerge(t *testing.T) {
 				t.Error("the results before the merge have changed")
 			}
 			events := len(w.events())
-			result, err = w.intake(w.ledger).MergeSpecialist(t.Context(), w.ledger.Replay, merge)
+			result, err = w.intake(w.ledger).MergeSpecialist(t.Context(), merge)
 			must(t, err)
 			if result.Annulled != 0 || !result.Receipt.Known || len(w.events()) != events {
 				t.Errorf("the merge again is %+v", result)
@@ -103,16 +104,16 @@ func TestMergeIsFinishedAgain(t *testing.T) {
 	w := newWorld(t, 0)
 	unaware := w.intake(w.ledger)
 	w.submit(unaware, vote("Anna", "ilze", "1"))
-	_, err := w.intake(w.ledger).MergeSpecialist(t.Context(), w.ledger.Replay, merge)
+	_, err := w.intake(w.ledger).MergeSpecialist(t.Context(), merge)
 	must(t, err)
 	w.submit(unaware, vote("Anna", "zanete", "2"), vote("Pēteris", "zanete", "3"), vote("Pēteris", "ilze", "4"))
 	in := w.intake(w.ledger)
-	doubled, err := in.Doubled(t.Context(), w.ledger.Replay)
+	doubled, err := in.Doubled(t.Context(), w.count().Register(), 0)
 	must(t, err)
 	if len(doubled) != 2 {
 		t.Errorf("%d votes count beside another one, want 2", len(doubled))
 	}
-	result, err := in.MergeSpecialist(t.Context(), w.ledger.Replay, merge)
+	result, err := in.MergeSpecialist(t.Context(), merge)
 	must(t, err)
 	if got := w.counted(); result.Annulled != 2 || got != "2 of 2" {
 		t.Errorf("%d votes are annulled and %s counted, want 2 and 2 of 2", result.Annulled, got)
@@ -139,7 +140,7 @@ func TestMergeRacesVotes(t *testing.T) {
 		}
 		merger := w.intake(w.ledger)
 		all.Go(func() {
-			if _, err := merger.MergeSpecialist(t.Context(), w.ledger.Replay, merge); err != nil {
+			if _, err := merger.MergeSpecialist(t.Context(), merge); err != nil {
 				t.Error(err)
 			}
 		})
@@ -152,7 +153,7 @@ func TestMergeRacesVotes(t *testing.T) {
 			})
 		}
 		all.Wait()
-		_, err := merger.MergeSpecialist(t.Context(), w.ledger.Replay, merge)
+		_, err := merger.MergeSpecialist(t.Context(), merge)
 		must(t, err)
 		w.audited()
 		if n := w.count(); n.Votes() != n.Voters() || n.Votes() > voters {
@@ -183,10 +184,10 @@ func TestMergeIsInterrupted(t *testing.T) {
 				}
 				return storetest.None
 			}})
-			if _, err := in.MergeSpecialist(t.Context(), faulty.Replay, merge); err == nil {
+			if _, err := in.MergeSpecialist(t.Context(), merge); err == nil {
 				t.Fatalf("fault %d at append %d is not answered", fault, failing)
 			}
-			_, err := w.intake(w.ledger).MergeSpecialist(t.Context(), w.ledger.Replay, merge)
+			_, err := w.intake(w.ledger).MergeSpecialist(t.Context(), merge)
 			must(t, err)
 			votes := w.annulments()
 			slices.Sort(votes)
@@ -209,7 +210,7 @@ func TestMergesThatMeet(t *testing.T) {
 		for _, m := range []intake.Merge{merge, opposite} {
 			in := w.intake(w.ledger)
 			both.Go(func() {
-				_, err := in.MergeSpecialist(t.Context(), w.ledger.Replay, m)
+				_, err := in.MergeSpecialist(t.Context(), m)
 				if notAllowed := (*intake.NotAllowedError)(nil); err != nil && !errors.As(err, &notAllowed) {
 					t.Error(err)
 				}
@@ -232,7 +233,7 @@ func TestMergesThatMeet(t *testing.T) {
 func TestMergesThatCannotBe(t *testing.T) {
 	w := newWorld(t, 0)
 	in := w.intake(w.ledger)
-	_, err := in.MergeSpecialist(t.Context(), w.ledger.Replay, merge)
+	_, err := in.MergeSpecialist(t.Context(), merge)
 	must(t, err)
 	for _, c := range []struct{ from, into, says string }{
 		{"neviens", "zanete", `specialist "neviens" is not registered`},
@@ -243,7 +244,7 @@ func TestMergesThatCannotBe(t *testing.T) {
 	} {
 		m := merge
 		m.Specialist, m.Into = c.from, c.into
-		_, err := in.MergeSpecialist(t.Context(), w.ledger.Replay, m)
+		_, err := in.MergeSpecialist(t.Context(), m)
 		var notAllowed *intake.NotAllowedError
 		if !errors.As(err, &notAllowed) || err.Error() != c.says {
 			t.Errorf("%s into %s: %v, want %q", c.from, c.into, err, c.says)
@@ -252,7 +253,80 @@ func TestMergesThatCannotBe(t *testing.T) {
 	m := merge
 	m.Specialist, m.Decision = "janis", ""
 	var invalid *intake.InvalidError
-	if _, err := in.MergeSpecialist(t.Context(), w.ledger.Replay, m); !errors.As(err, &invalid) {
+	if _, err := in.MergeSpecialist(t.Context(), m); !errors.As(err, &invalid) {
 		t.Errorf("without a decision: %v", err)
+	}
+}
+
+// TestMergeIsItsOwn: what another merge has left undone is finished under that
+// one's decision, and by nobody else.
+func TestMergeIsItsOwn(t *testing.T) {
+	w := newWorld(t, 0)
+	in := w.intake(w.ledger)
+	for _, id := range []string{"liga-1", "liga-2"} {
+		_, err := in.SetSpecialist(t.Context(), id, domain.Profile{Name: "Līga Ķēniņa"})
+		must(t, err)
+	}
+	w.submit(in, vote("Anna", "ilze", "1"), vote("Anna", "zanete", "2"), vote("Anna", "liga-1", "3"), vote("Anna", "liga-2", "4"))
+	faulty := w.ledger.Reopen()
+	unfinished := w.intake(faulty)
+	faulty.SetFaults(storetest.Faults{Append: func(m eventstore.Message, _ uint64) storetest.Fault {
+		if m.Subject == domain.SpecialistSubject(campaign, "ilze") {
+			return storetest.None
+		}
+		return storetest.Unavailable
+	}})
+	if _, err := unfinished.MergeSpecialist(t.Context(), merge); err == nil {
+		t.Fatal("nothing was left undone")
+	}
+	other := intake.Merge{SpecialistMerged: domain.SpecialistMerged{Specialist: "liga-1", Into: "liga-2", Decision: "VK lēmums Nr. 4/2018"}, Reason: merge.Reason}
+	result, err := in.MergeSpecialist(t.Context(), other)
+	must(t, err)
+	if result.Annulled != 1 || len(w.annulments()) != 0 {
+		t.Errorf("%d votes are annulled, %v of the other merge", result.Annulled, w.annulments())
+	}
+	wrong := merge
+	wrong.Decision = other.Decision
+	if _, err = in.MergeSpecialist(t.Context(), wrong); err == nil || !strings.Contains(err.Error(), merge.Decision) {
+		t.Errorf("finished under another decision: %v", err)
+	}
+	result, err = in.MergeSpecialist(t.Context(), merge)
+	must(t, err)
+	if !result.Receipt.Known || result.Annulled != 1 || w.counted() != "1 of 2" {
+		t.Errorf("finished: %+v, %s votes count", result, w.counted())
+	}
+}
+
+// TestMergeIntoAWithdrawn would take somebody out of the ranking without a word.
+func TestMergeIntoAWithdrawn(t *testing.T) {
+	w := newWorld(t, 0)
+	in := w.intake(w.ledger)
+	_, err := in.WithdrawSpecialist(t.Context(), "zanete", "")
+	must(t, err)
+	var notAllowed *intake.NotAllowedError
+	if _, err = in.MergeSpecialist(t.Context(), merge); !errors.As(err, &notAllowed) || !strings.Contains(err.Error(), "the other way round") {
+		t.Errorf("merged into one who was withdrawn: %v", err)
+	}
+}
+
+// TestDoubledAsOf: a merge that is under way changes nothing about results as of
+// earlier events, and doubles those as of its own.
+func TestDoubledAsOf(t *testing.T) {
+	w := newWorld(t, 0)
+	in := w.intake(w.ledger)
+	w.submit(in, vote("Anna", "ilze", "1"), vote("Anna", "zanete", "2"))
+	before := w.count().Register().Clone()
+	last := uint64(len(w.events()))
+	_, err := in.MergeSpecialist(t.Context(), merge)
+	must(t, err)
+	for to, want := range map[uint64]int{last: 0, last + 1: 1, last + 2: 0} {
+		r := w.count().Register()
+		if to == last {
+			r = before
+		}
+		doubled, err := in.Doubled(t.Context(), r, to)
+		if must(t, err); len(doubled) != want {
+			t.Errorf("as of event %d: %+v", to, doubled)
+		}
 	}
 }

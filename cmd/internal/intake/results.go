@@ -2,6 +2,7 @@ package intake
 
 import (
 	"context"
+	"errors"
 
 	"sakipaldies.lv/ledger/domain"
 )
@@ -18,19 +19,30 @@ func (in *Intake) DecideTie(ctx context.Context, d domain.ResultsDecided) (Recei
 	})
 }
 
+// ErrOutdated says that something was decided or certified since the results were
+// counted, so that they must be counted again.
+var ErrOutdated = errors.New("the campaign has gone on since its results were counted")
+
 // Certify binds results to the place in the ledger as of which they were
 // counted. What is recorded above it, even before the certification itself, is
-// not part of them.
+// not part of them; but when it is about the campaign as a whole, which control
+// tells, its last such event as of the count, the error is ErrOutdated.
 //
 // A certification that is the ledger's last event is answered with its receipt
 // when it would be made again: its answer may have been lost.
-func (in *Intake) Certify(ctx context.Context, d domain.ResultsCertified) (Receipt, error) {
+func (in *Intake) Certify(ctx context.Context, d domain.ResultsCertified, control uint64) (Receipt, error) {
 	return in.administer(ctx, func(r *domain.Register) (domain.Payload, uint64, error) {
 		c := r.Campaign()
 		if newest, ok := c.Certification(); ok && newest.Event == d.Sequence && sameCertification(newest.ResultsCertified, d) {
 			return nil, newest.Event, nil
 		}
-		return d, c.Control, c.CheckCertification(d)
+		if err := c.CheckCertification(d); err != nil {
+			return nil, 0, err
+		}
+		if c.Control != control {
+			return nil, 0, ErrOutdated
+		}
+		return d, c.Control, nil
 	})
 }
 

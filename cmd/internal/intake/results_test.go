@@ -39,7 +39,7 @@ func TestEndOfACampaign(t *testing.T) {
 		must(t, err)
 		votes = append(votes, receipt.Sequence)
 	}
-	tie := domain.ResultsDecided{Award: domain.Letter, Winners: []domain.Candidate{{Specialist: "janis"}}, Decision: "VK-4", Reason: "Žūrijas balsojums."}
+	tie := domain.ResultsDecided{Award: domain.Letter, Places: 1, Winners: []domain.Candidate{{Specialist: "janis"}}, Decision: "VK-4", Reason: "Žūrijas balsojums."}
 	notAllowed := func(what string, err error, says string) {
 		t.Helper()
 		var refused *intake.NotAllowedError
@@ -66,7 +66,7 @@ func TestEndOfACampaign(t *testing.T) {
 		}
 		return first.Sequence
 	}
-	_, err := in.Certify(ctx, w.certified())
+	_, err := in.Certify(ctx, w.certified(), w.control())
 	notAllowed("certify", err, "it is open; close it before its results are certified")
 	_, err = in.DecideTie(ctx, tie)
 	notAllowed("decide", err, "it is open; close it before a tie is decided")
@@ -84,18 +84,18 @@ func TestEndOfACampaign(t *testing.T) {
 		if c, ok := in.Register().Campaign().Certification(); ok {
 			results.Sequence = c.Event // what a repetition counts up to
 		}
-		return in.Certify(ctx, results)
+		return in.Certify(ctx, results, w.control())
 	})
 	_, err = in.Annul(ctx, w.annulmentOf(votes[1]))
 	must(t, err)
-	_, err = in.Certify(ctx, w.certified())
+	_, err = in.Certify(ctx, w.certified(), w.control())
 	notAllowed("certify", err, fmt.Sprintf("its results are certified by event %d; a correction must supersede that one", first))
 	correction := w.certified()
 	correction.Supersedes = first
-	_, err = in.Certify(ctx, correction)
+	_, err = in.Certify(ctx, correction, w.control())
 	notAllowed("certify", err, "a correction needs a reason")
 	correction.Reason = "Vēl viena balss iegūta negodīgi."
-	corrected, err := in.Certify(ctx, correction)
+	corrected, err := in.Certify(ctx, correction, w.control())
 	must(t, err)
 	_, err = in.Publish(ctx, first)
 	notAllowed("publish", err, fmt.Sprintf("event %d is not the newest certification", first))
@@ -108,7 +108,7 @@ func TestEndOfACampaign(t *testing.T) {
 	must(t, err)
 	correction = w.certified()
 	correction.Supersedes, correction.Reason = corrected.Sequence, "Un vēl viena."
-	_, err = in.Certify(ctx, correction)
+	_, err = in.Certify(ctx, correction, w.control())
 	must(t, err)
 	_, err = in.Archive(ctx)
 	notAllowed("archive", err, "which is not published")
@@ -118,7 +118,7 @@ func TestEndOfACampaign(t *testing.T) {
 
 	for what, take := range map[string]func(*intake.Intake) error{
 		"annul":   func(in *intake.Intake) error { _, err := in.Annul(ctx, w.annulmentOf(votes[3])); return err },
-		"certify": func(in *intake.Intake) error { _, err := in.Certify(ctx, w.certified()); return err },
+		"certify": func(in *intake.Intake) error { _, err := in.Certify(ctx, w.certified(), w.control()); return err },
 		"decide": func(in *intake.Intake) error {
 			d := tie
 			d.Reason = "Cits."
@@ -135,7 +135,7 @@ func TestEndOfACampaign(t *testing.T) {
 			_, err := in.Amend(ctx, domain.CampaignAmended{Title: "Paldies"})
 			return err
 		},
-		"merge":      func(in *intake.Intake) error { _, err := in.MergeSpecialist(ctx, w.ledger.Replay, merge); return err },
+		"merge":      func(in *intake.Intake) error { _, err := in.MergeSpecialist(ctx, merge); return err },
 		"import one": func(in *intake.Intake) error { return in.ImportSpecialists(ctx, []intake.SpecialistRow{{ID: "zane"}}) },
 	} {
 		err := take(w.intake(w.ledger))
@@ -147,6 +147,31 @@ func TestEndOfACampaign(t *testing.T) {
 	report := w.audited()
 	if report.Votes != 1 {
 		t.Errorf("%d votes are in force, want 1", report.Votes)
+	}
+}
+
+// control is the sequence of the last event about the campaign as a whole.
+func (w *world) control() uint64 { return w.count().Register().Campaign().Control }
+
+// TestCertifyWhatWasCountedBefore: a decision that is recorded after the results
+// were counted is not overlooked.
+func TestCertifyWhatWasCountedBefore(t *testing.T) {
+	w := newWorld(t, 0)
+	in := w.intake(w.ledger)
+	_, err := in.Close(t.Context(), "beigas")
+	must(t, err)
+	d, control := w.certified(), w.control()
+	_, err = w.intake(w.ledger).DecideTie(t.Context(), domain.ResultsDecided{Award: domain.Letter, Places: 1,
+		Winners: []domain.Candidate{{Specialist: "janis"}}, Decision: "VK-4", Reason: "Žūrijas balsojums."})
+	must(t, err)
+	if _, err = in.Certify(t.Context(), d, control); !errors.Is(err, intake.ErrOutdated) {
+		t.Errorf("the decision is overlooked: %v", err)
+	}
+	first, err := in.Certify(t.Context(), w.certified(), w.control())
+	must(t, err)
+	d.Supersedes, d.Reason = first.Sequence, "Kļūda."
+	if _, err = in.Certify(t.Context(), d, w.control()); err == nil || !strings.Contains(err.Error(), "older than the certification") {
+		t.Errorf("a correction by older results: %v", err)
 	}
 }
 
@@ -175,7 +200,7 @@ func TestCertificationRacesAnnulments(t *testing.T) {
 	for range 2 {
 		d, certifier := w.certified(), w.intake(w.ledger)
 		all.Go(func() {
-			_, err := certifier.Certify(t.Context(), d)
+			_, err := certifier.Certify(t.Context(), d, w.control())
 			var notAllowed *intake.NotAllowedError
 			if err != nil && !errors.As(err, &notAllowed) {
 				t.Error(err)
@@ -200,7 +225,7 @@ func TestStepsAreInterrupted(t *testing.T) {
 			return in.Close(ctx, "beigas")
 		},
 		func(ctx context.Context, w *world, in *intake.Intake) (intake.Receipt, error) {
-			return in.Certify(ctx, w.certified())
+			return in.Certify(ctx, w.certified(), w.control())
 		},
 		func(ctx context.Context, _ *world, in *intake.Intake) (intake.Receipt, error) {
 			return in.Publish(ctx, 0)

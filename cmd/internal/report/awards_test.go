@@ -98,7 +98,7 @@ func TestAwards(t *testing.T) {
 func TestAwardsDecidedAndCertified(t *testing.T) {
 	s := ceremony(t)
 	others := []domain.Candidate{{Specialist: "zane"}}
-	decided := s.add(domain.ResultsDecided{Award: domain.Letter, Winners: []domain.Candidate{{Specialist: "anna"}, {Specialist: "janis"}}, Others: others,
+	decided := s.add(domain.ResultsDecided{Award: domain.Letter, Places: 2, Winners: []domain.Candidate{{Specialist: "anna"}, {Specialist: "janis"}}, Others: others,
 		Decision: "SIF-2019/11", Reason: "Lozējot."})
 	certified := s.certifyBy(honours)
 	s.annul("ilze0", "ilze", domain.VoteRef{Sequence: 7, Channel: "web", CastAt: s.clock}, "SIF-2019/12", true) // is not certified yet
@@ -137,7 +137,7 @@ func TestAwardsDecidedAndCertified(t *testing.T) {
 // A decision about others is told, and chooses nobody.
 func TestUnfitDecision(t *testing.T) {
 	s := ceremony(t)
-	decided := s.add(domain.ResultsDecided{Award: domain.Letter, Winners: []domain.Candidate{{Specialist: "anna"}}, Others: []domain.Candidate{{Specialist: "janis"}},
+	decided := s.add(domain.ResultsDecided{Award: domain.Letter, Places: 1, Winners: []domain.Candidate{{Specialist: "anna"}}, Others: []domain.Candidate{{Specialist: "janis"}},
 		Decision: "SIF-2019/11", Reason: "Lozējot."})
 	p := awardsOf(t, s, &honours).Prizes[2]
 	if p.Unfit != decided || p.Decision != nil || !strings.Contains(boundary(t, p, report.English), fmt.Sprintf("The decision of event %d does not apply", decided)) {

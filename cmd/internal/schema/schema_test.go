@@ -35,8 +35,8 @@ func TestEvents(t *testing.T) {
 		domain.ResultsCertified{Sequence: 9, TallyDigest: strings.Repeat("0f", 32)},
 		domain.ResultsCertified{Sequence: 9, AwardRule: &domain.AwardRule{Specialists: 3, Institutions: 1, InstitutionsBy: domain.ByBranch, LettersFrom: 10, MinimumVotes: 2, WithoutIdentity: true}, TallyDigest: strings.Repeat("0f", 32), LogSize: 9, LogRoot: strings.Repeat("0f", 32), Supersedes: 8, Reason: "labojums"},
 		domain.ResultsPublished{Certified: 10},
-		domain.ResultsDecided{Award: domain.Letter, Winners: []domain.Candidate{{Specialist: "zane"}}, Decision: "2018/5", Reason: "žūrija"},
-		domain.ResultsDecided{Award: domain.InstitutionAward, Winners: []domain.Candidate{{Institution: "NVA", Branch: "Gulbene"}}, Others: []domain.Candidate{{Institution: "LAD"}}, Decision: "2018/5", Reason: "žūrija"},
+		domain.ResultsDecided{Award: domain.Letter, Places: 1, Winners: []domain.Candidate{{Specialist: "zane"}}, Decision: "2018/5", Reason: "žūrija"},
+		domain.ResultsDecided{Award: domain.InstitutionAward, Places: 1, Winners: []domain.Candidate{{Institution: "NVA", Branch: "Gulbene"}}, Others: []domain.Candidate{{Institution: "LAD"}}, Decision: "2018/5", Reason: "žūrija"},
 	} {
 		e := domain.Event{ID: uuid.Must(uuid.NewV7()), Campaign: "2018", Time: at, Data: data}
 		kind := domain.Kind(e)
