@@ -33,6 +33,8 @@ type Ledger struct {
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
 	idle      chan struct{} // closed when the committer and all commits have ended
+	histories chan struct{} // holds a place for every page of a history that is under way
+
 	closeWire sync.Once
 	closeErr  error
 }
@@ -92,6 +94,7 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Ledger, error) {
 		observe:          c.observer(),
 		probes:           prober{patience: probePatience},
 		idle:             make(chan struct{}),
+		histories:        make(chan struct{}, maxHistories),
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	go l.commitAll()

@@ -15,6 +15,12 @@ import (
 // historyPageEvents is how much of a history one request asks for.
 const historyPageEvents = 256
 
+// maxHistories is how many pages of histories a ledger asks for at a time. For
+// each the server goes through what lies between two events of the subject, one
+// after the other: a thousand at once only make all of them late, and those that
+// are asked again because they were late make it later still.
+const maxHistories = 16
+
 // getRequest is the body of JetStream's direct and leader reads.
 type getRequest struct {
 	Sequence  uint64   `json:"seq,omitempty"`
@@ -209,6 +215,12 @@ func reachable(err error) error {
 
 // historyPage reads one page from any replica and says whether more was there.
 func (l *Ledger) historyPage(ctx context.Context, subject string, after uint64) ([]Recorded, bool, error) {
+	select {
+	case l.histories <- struct{}{}:
+		defer func() { <-l.histories }()
+	case <-ctx.Done():
+		return nil, false, context.Cause(ctx)
+	}
 	return l.directGet(ctx, getRequest{Sequence: after + 1, Next: subject, Batch: historyPageEvents}, historyPageEvents)
 }
 
