@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -239,6 +240,66 @@ func TestASealedLedger(t *testing.T) {
 	unsealed.Sealed = false
 	if _, err := js.UpdateStream(ctx, unsealed); err == nil {
 		t.Error("a sealed stream can be unsealed")
+	}
+}
+
+// TestASealedLedgerThatCannotBeRead: an append that may repeat one of before the
+// sealing is refused only after a look, and of what cannot be looked at nobody
+// says that it was not recorded.
+func TestASealedLedgerThatCannotBeRead(t *testing.T) {
+	const appends = 40 // the first ones go alone, the others as batches
+	ctx := t.Context()
+	s := storetest.NewServer(t)
+	nc := s.Connect(t)
+	config := storetest.Config("LEDGER_unread", 1)
+	if err := eventstore.Create(ctx, nc, config); err != nil {
+		t.Fatal(err)
+	}
+	ledger := open(t, nc, config)
+	var messages []eventstore.Message
+	var want []uint64
+	for i := range appends {
+		messages = append(messages, storetest.Event(storetest.Subject(config.Stream, i)))
+		appended, err := ledger.Append(ctx, messages[i], 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, appended.Sequence)
+	}
+	if err := ledger.Seal(ctx); err != nil {
+		t.Fatal(err)
+	}
+	again := func() (sequences []uint64, errs []error) {
+		sequences, errs = make([]uint64, appends), make([]error, appends)
+		var all sync.WaitGroup
+		for i, m := range messages {
+			all.Go(func() {
+				var appended eventstore.Appended
+				appended, errs[i] = ledger.Append(ctx, m, 0)
+				sequences[i] = appended.Sequence
+			})
+		}
+		all.Wait()
+		return sequences, errs
+	}
+	account := s.NATS().GlobalAccount()
+	for _, read := range []string{"$JS.API.STREAM.MSG.GET." + config.Stream, "$JS.API.DIRECT.GET." + config.Stream} {
+		if err := account.AddMapping(read, "nowhere"); err != nil {
+			t.Fatal(err)
+		}
+		defer account.RemoveMapping(read)
+		_, errs := again()
+		for i, err := range errs {
+			if !errors.Is(err, eventstore.ErrOutcomeUnknown) || errors.Is(err, eventstore.ErrSealed) {
+				t.Errorf("append %d, without %s: %v, want an unknown outcome", i, read, err)
+			}
+		}
+	}
+	account.RemoveMapping("$JS.API.STREAM.MSG.GET." + config.Stream)
+	account.RemoveMapping("$JS.API.DIRECT.GET." + config.Stream)
+	sequences, errs := again()
+	if err := errors.Join(errs...); err != nil || !slices.Equal(sequences, want) {
+		t.Errorf("the same appends again: %d, %v, want %d", sequences, err, want)
 	}
 }
 

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -199,7 +202,15 @@ func transient(err error) bool {
 		errors.Is(err, errNoAnswer) ||
 		errors.Is(err, errIncompleteAnswer) ||
 		errors.Is(err, errNotYetThere) ||
+		broken(err) ||
 		hasCode(err, codeTemporarilyUnavailable)
+}
+
+// broken recognises what a write says to a connection that has just been lost, in
+// process or over TCP, before the client has noticed and connects again.
+func broken(err error) bool {
+	return errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // reachable says ErrUnavailable where nobody answered, beside the reason. Other

@@ -54,22 +54,35 @@ func (r *request) failure() error {
 // resolve finds out what the ledger holds in place of the events that an
 // attempt refused or left in doubt. A batch is refused as a whole without
 // saying which event was wrong, so all its mismatches are found here at once.
+//
+// What a sealed stream refuses is not tried again, and it may be recorded all
+// the same, by an append of the same bytes before the sealing. Of these the
+// leader is asked about every one.
 func (l *Ledger) resolve(rs []*request) {
-	var suspects []*request
+	var suspects, rejected []*request
 	for _, r := range rs {
-		doubt := r.verdict == verdictConflict || r.verdict == verdictUnknown
-		if doubt || r.verdict == verdictRejected && (r.unsure || hasCode(r.err, codeSealed)) {
+		switch r.verdict {
+		case verdictConflict, verdictUnknown:
 			suspects = append(suspects, r)
+		case verdictRejected:
+			if r.unsure || hasCode(r.err, codeSealed) {
+				rejected = append(rejected, r)
+			}
 		}
 	}
 	if len(suspects) >= batchEventsMin {
 		suspects = l.mismatched(suspects)
 	}
-	for _, r := range suspects {
+	suspects = append(suspects, rejected...)
+	for i, r := range suspects {
 		if err := l.look(r); err != nil {
-			// Nothing is known about this one and the rest: they are tried
-			// again, which is always safe.
+			// Nothing is known about this one and the rest. Trying again is
+			// always safe; of those that are not, nobody may say that nothing
+			// was recorded.
 			r.err = fmt.Errorf("%w; and then: %w", r.err, err)
+			for _, r := range suspects[i:] {
+				r.unsure = r.unsure || r.verdict == verdictRejected
+			}
 			return
 		}
 	}

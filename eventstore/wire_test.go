@@ -1,6 +1,13 @@
 package eventstore
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -42,5 +49,31 @@ func TestForgedAnswers(t *testing.T) {
 	}
 	if err := w.close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestBrokenConnections: what the operating system or a pipe says of a connection
+// that has just been lost passes, for the client connects again.
+func TestBrokenConnections(t *testing.T) {
+	l := &Ledger{ctx: context.Background()}
+	for _, broken := range []error{
+		fmt.Errorf("io: %w", io.ErrClosedPipe),
+		&net.OpError{Op: "write", Net: "tcp", Err: net.ErrClosed},
+		&net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", syscall.EPIPE)},
+		&net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", syscall.ECONNRESET)},
+	} {
+		reads := 0
+		err := l.retryRead(t.Context(), func(context.Context) error {
+			if reads++; reads == 1 {
+				return broken
+			}
+			return nil
+		})
+		if err != nil || reads != 2 {
+			t.Errorf("%v: %d reads, %v", broken, reads, err)
+		}
+		if err := reachable(broken); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%v is told as %v", broken, err)
+		}
 	}
 }
