@@ -66,7 +66,7 @@ type Campaign struct {
 	KeyID         string // PseudonymKey.ID of the campaign's key
 	Status        Status
 	ClosedAt      uint64 // sequence of campaign.closed, 0 while there is none: the fence
-	ArchivedAt    uint64 // sequence of campaign.archived, 0 while there is none: the fence of annulments after the close
+	ArchivedAt    uint64 // sequence of campaign.archived, 0 while there is none: the fence of all that the close lets pass
 	Control       uint64 // sequence of the last event on the control subject
 
 	Decisions      []Decided   // on ties, in their order
@@ -145,7 +145,13 @@ func (c *Campaign) Void(sequence uint64) bool {
 // VoidAnnulment is Void for an annulment after the close, which counts if its
 // vote does and if it lies below the archiving.
 func (c *Campaign) VoidAnnulment(sequence, vote uint64) bool {
-	return c.Void(vote) || c.ArchivedAt != 0 && sequence > c.ArchivedAt
+	return c.Void(vote) || c.Over(sequence)
+}
+
+// Over says whether an event at sequence lies above the archiving. Nothing
+// counts there: no annulment, and nothing about a specialist.
+func (c *Campaign) Over(sequence uint64) bool {
+	return c.ArchivedAt != 0 && sequence > c.ArchivedAt
 }
 
 // errorf names the campaign.

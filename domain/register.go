@@ -71,12 +71,24 @@ func (r *Register) Apply(sequence uint64, e Event) error {
 }
 
 func (r *Register) apply(sequence uint64, e Event) error {
-	switch d := e.Data.(type) {
+	switch e.Data.(type) {
 	case VoteCast, VoteRetracted, VoteAnnulled:
 		if r.campaign.Status == StatusNone {
 			return fmt.Errorf("%s before campaign.opened", e.Data.kind())
 		}
 		return nil
+	case SpecialistRegistered, SpecialistUpdated, SpecialistWithdrawn, SpecialistMerged:
+		if r.campaign.Over(sequence) {
+			return nil // void, see Tally
+		}
+		return r.specialist(sequence, e)
+	default:
+		return r.campaign.apply(sequence, e)
+	}
+}
+
+func (r *Register) specialist(sequence uint64, e Event) error {
+	switch d := e.Data.(type) {
 	case SpecialistRegistered:
 		return r.register(sequence, d)
 	case SpecialistUpdated:
@@ -88,9 +100,8 @@ func (r *Register) apply(sequence uint64, e Event) error {
 		return r.change(sequence, d.Specialist, func(s *Specialist) { s.Withdrawn = true })
 	case SpecialistMerged:
 		return r.merge(sequence, d)
-	default:
-		return r.campaign.apply(sequence, e)
 	}
+	return nil
 }
 
 func (r *Register) register(sequence uint64, d SpecialistRegistered) error {

@@ -77,6 +77,37 @@ func TestMerges(t *testing.T) {
 	}
 }
 
+// TestSpecialistsAboveTheArchiving: what was under way then changes nothing, even
+// where below the archiving it would be an error.
+func TestSpecialistsAboveTheArchiving(t *testing.T) {
+	s := newStory(t)
+	s.vote("Ilze", berzina)
+	s.close()
+	for _, step := range []domain.Payload{domain.ResultsCertified{Sequence: 7, TallyDigest: "00"}, domain.ResultsPublished{Certified: 8}, domain.CampaignArchived{}} {
+		s.admin(step)
+	}
+	before, cells := fmt.Sprintf("%+v", table(s.tally.Standings())), s.tally.Cells()
+	for i, late := range []domain.Payload{
+		domain.SpecialistRegistered{Specialist: "vela-vita", Profile: inCesis},
+		domain.SpecialistRegistered{Specialist: berzina, Profile: inCesis},
+		domain.SpecialistUpdated{Specialist: berzina, Profile: inCesis},
+		domain.SpecialistUpdated{Specialist: "vela-vita", Profile: inGulbene},
+		domain.SpecialistWithdrawn{Specialist: berzina},
+		domain.SpecialistMerged{Specialist: berzina, Into: cirule, Decision: "Reģistrēta divreiz."},
+	} {
+		sequence := s.admin(late)
+		if after := fmt.Sprintf("%+v", table(s.tally.Standings())); after != before || !reflect.DeepEqual(s.tally.Cells(), cells) {
+			t.Errorf("after %+v the standings are\n%s\nthey were\n%s", late, after, before)
+		}
+		if s.tally.Void() != int64(i+1) || s.register.Position() != sequence {
+			t.Errorf("after %+v %d events are void, the register is as of event %d", late, s.tally.Void(), s.register.Position())
+		}
+	}
+	if _, ok := s.register.Specialist("vela-vita"); ok {
+		t.Error("somebody was registered above the archiving")
+	}
+}
+
 func TestRegisterRefuses(t *testing.T) {
 	s := newStory(t)
 	before := s.register.Clone()

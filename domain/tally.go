@@ -12,8 +12,9 @@ import (
 //
 // An event of a voter counts for nothing ("void") when it lies above the
 // fence, or is about a vote that names a specialist or a channel that the
-// campaign did not have below it. Intake lets none of them through on purpose;
-// the recount must not trust it.
+// campaign did not have below it. Annulments after the close and events of
+// specialists have a fence of their own, the archiving. Intake lets none of them
+// through on purpose; the recount must not trust it.
 //
 // The zero value is an empty tally. Methods that read may run at the same
 // time; Apply may not run beside anything.
@@ -135,6 +136,8 @@ func (r *Register) delta(sequence uint64, e Event) (Delta, cellKey) {
 			sequence = d.Vote.Sequence
 		}
 		return r.count(sequence, d.Specialist, d.Vote, -1, d.Active == 0)
+	case SpecialistRegistered, SpecialistUpdated, SpecialistWithdrawn, SpecialistMerged:
+		return Delta{Void: r.campaign.Over(sequence)}, cellKey{}
 	}
 	return Delta{}, cellKey{}
 }

@@ -19,6 +19,7 @@ type twin struct {
 	into        map[string]string
 	channels    map[string]bool
 	closed      bool
+	archived    bool
 	void        int64
 	decided     map[domain.Award]domain.ResultsDecided // the newest ones
 }
@@ -47,22 +48,20 @@ func newTwin() twin {
 
 func (w *twin) fold(sequence uint64, e domain.Event) {
 	switch d := e.Data.(type) {
+	case domain.SpecialistRegistered, domain.SpecialistUpdated, domain.SpecialistWithdrawn, domain.SpecialistMerged:
+		if w.archived {
+			w.void++
+		} else {
+			w.specialist(e)
+		}
 	case domain.CampaignOpened:
 		w.addChannels(d.Channels)
 	case domain.CampaignAmended:
 		w.addChannels(d.AddChannels)
 	case domain.CampaignClosed:
 		w.closed = true
-	case domain.SpecialistRegistered:
-		w.affiliation[d.Specialist] = d.Affiliation()
-	case domain.SpecialistUpdated:
-		w.affiliation[d.Specialist] = d.Affiliation()
-	case domain.SpecialistWithdrawn:
-		w.withdrawn[d.Specialist] = true
-	case domain.SpecialistMerged:
-		if w.canonical(d.Into) != d.Specialist {
-			w.into[d.Specialist] = d.Into
-		}
+	case domain.CampaignArchived:
+		w.archived = true
 	case domain.ResultsDecided:
 		w.decided[d.Award] = d
 	case domain.VoteCast:
@@ -73,6 +72,21 @@ func (w *twin) fold(sequence uint64, e domain.Event) {
 		}
 	case domain.VoteAnnulled:
 		w.end(sequence, d.Vote.Sequence, "annulled", w.closed && !d.AfterClose)
+	}
+}
+
+func (w *twin) specialist(e domain.Event) {
+	switch d := e.Data.(type) {
+	case domain.SpecialistRegistered:
+		w.affiliation[d.Specialist] = d.Affiliation()
+	case domain.SpecialistUpdated:
+		w.affiliation[d.Specialist] = d.Affiliation()
+	case domain.SpecialistWithdrawn:
+		w.withdrawn[d.Specialist] = true
+	case domain.SpecialistMerged:
+		if w.canonical(d.Into) != d.Specialist {
+			w.into[d.Specialist] = d.Into
+		}
 	}
 }
 

@@ -72,6 +72,9 @@ func (f *Fold) add(e decoded) error {
 	case domain.VoteCast, domain.VoteRetracted, domain.VoteAnnulled:
 		f.count(f.register.Delta(e.Sequence, e.Event.Event))
 	case domain.SpecialistRegistered, domain.SpecialistUpdated, domain.SpecialistWithdrawn, domain.SpecialistMerged:
+		if f.register.Delta(e.Sequence, e.Event.Event).Void {
+			p.counts.void++
+		}
 	default:
 		c := *f.register.Campaign()
 		p.campaign = &c
@@ -91,6 +94,9 @@ func (f *Fold) know(e Event) error {
 	}
 	if err := f.register.Apply(e.Sequence, e.Event); err != nil {
 		return err
+	}
+	if f.register.Campaign().Over(e.Sequence) {
+		return nil // the register has passed over it
 	}
 	switch d := e.Data.(type) {
 	case domain.SpecialistRegistered:

@@ -255,7 +255,7 @@ func (h *History) register() {
 // administer does what is rare.
 func (h *History) administer(choose Choose) {
 	c := h.Tally.Register().Campaign()
-	switch choose(8) {
+	switch choose(9) {
 	case 0, 1:
 		h.try(domain.SpecialistWithdrawn{Specialist: h.specialist(choose), Reason: "Vairs nestrādā."})
 	case 2, 3:
@@ -269,6 +269,8 @@ func (h *History) administer(choose Choose) {
 		}
 	case 6:
 		h.try(domain.CampaignClosed{Reason: "Kampaņa noslēgusies."})
+	case 7: // from then on events about specialists are void
+		h.try(domain.CampaignArchived{})
 	default:
 		h.try(domain.ResultsCertified{Sequence: h.Last(), TallyDigest: "nav svarīgi"})
 		h.try(domain.ResultsPublished{Certified: h.Last()})

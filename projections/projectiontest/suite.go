@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t testing.TB) Store) {
 	for name, test := range map[string]func(*testing.T, Store){
 		"Empty":         testEmpty,
 		"AnySplit":      testAnySplit,
+		"Archived":      testArchived,
 		"Refusals":      testRefusals,
 		"WholeBatches":  testWholeBatches,
 		"Restarts":      testRestarts,
@@ -154,6 +155,29 @@ func testAnySplit(t *testing.T, store Store) {
 			rt.Fatalf("the position is %+v, want %+v", at, want)
 		}
 	})
+}
+
+// testArchived: events about specialists that lie above the archiving change
+// nothing, however the fold comes to know of the specialists.
+func testArchived(t *testing.T, store Store) {
+	h := NewHistory(t, "laba-servisa-kustiba-2018")
+	for random := rand.New(rand.NewPCG(1, 2)); h.Last() < 20; {
+		h.Vote(random.IntN)
+	}
+	h.Record(domain.CampaignClosed{})
+	h.Record(domain.ResultsCertified{Sequence: h.Last(), TallyDigest: "nav svarīgi"})
+	h.Record(domain.ResultsPublished{Certified: h.Last()})
+	h.Record(domain.CampaignArchived{})
+	archived := h.Last()
+	h.Record(domain.SpecialistRegistered{Specialist: "vela-vita", Profile: profiles[0]})
+	h.Record(domain.SpecialistUpdated{Specialist: "vela-vita", Profile: profiles[1]})
+	h.Record(domain.SpecialistUpdated{Specialist: "s0", Profile: profiles[len(profiles)-1]})
+	h.Record(domain.SpecialistWithdrawn{Specialist: "s1", Reason: "Vairs nestrādā."})
+	h.Record(domain.SpecialistMerged{Specialist: "s1", Into: "s2", Decision: "VK lēmums Nr. 3/2018"})
+	m, f := modelOf(t, store, h.Campaign), projections.NewFold(h.Campaign)
+	check(t, m.Apply(t.Context(), fold(t, f, h, 1, archived+2)))
+	check(t, m.Apply(t.Context(), fold(t, f, h, archived+3, h.Last())))
+	Expect(t, store, h.Campaign, &h.Tally)
 }
 
 // testRefusals: a batch is taken at its place only, and once.

@@ -7,7 +7,8 @@
 //
 // What is honest although it looks odd is listed and not held against anyone:
 // votes that were under way while the campaign was closed lie above the close
-// and count for nothing; a vote may be recorded just after a withdrawal or a
+// and count for nothing, and so do annulments and events about specialists above
+// the archiving; a vote may be recorded just after a withdrawal or a
 // merge that its intake had not heard of, and counts. Only the times that
 // events state can tell such a vote from one that was slipped in later, so
 // these times are held against each other: from the next event on, nobody can
@@ -210,8 +211,8 @@ func (a *auditor) event(rec eventstore.Recorded, e domain.Event, err error) {
 		a.stop(CheckLife, rec.Sequence, strings.TrimPrefix(err.Error(), fmt.Sprintf("event %d: ", rec.Sequence)))
 		return
 	}
-	if a.archived.sequence != 0 && !a.late(rec.Sequence, e) {
-		a.mismatch(CheckLife, rec.Sequence, "nothing can follow event %d, which archived the campaign", a.archived.sequence)
+	if a.archived.sequence != 0 && a.late(rec.Sequence, e) {
+		return
 	}
 	a.rules(rec.Sequence, e)
 }
@@ -259,23 +260,29 @@ func (a *auditor) rules(sequence uint64, e domain.Event) {
 	}
 }
 
-// late says whether an event above the archiving may be honest, and lists it if
-// no other check does: an annulment that was under way. Votes above the close
-// are judged by that.
-func (a *auditor) late(sequence uint64, e domain.Event) bool {
+// late judges an event above the archiving, and says whether no rule is left to
+// check: it may have been under way, and is void then. Of annulments the rules
+// are checked all the same, and votes above the close are judged by that.
+func (a *auditor) late(sequence uint64, e domain.Event) (judged bool) {
+	underWay := !e.Time.After(a.archived.at.Add(maxRace))
 	switch d := e.Data.(type) {
 	case domain.VoteCast, domain.VoteRetracted:
-		return true
+		return false
 	case domain.VoteAnnulled:
-		if d.AfterClose && e.Time.After(a.archived.at.Add(maxRace)) {
+		if !d.AfterClose {
 			return false
 		}
-		if d.AfterClose {
-			a.void = append(a.void, Mismatch{Sequence: sequence, Text: "it was under way when the campaign was archived"})
-		}
-		return true
+	case domain.SpecialistRegistered, domain.SpecialistUpdated, domain.SpecialistWithdrawn, domain.SpecialistMerged:
+		judged = true // nothing of it has happened
+	default:
+		underWay = false // the control subject has one order
 	}
-	return false
+	if underWay {
+		a.void = append(a.void, Mismatch{Sequence: sequence, Text: "it was under way when the campaign was archived"})
+	} else {
+		a.mismatch(CheckLife, sequence, "nothing can follow event %d, which archived the campaign", a.archived.sequence)
+	}
+	return judged
 }
 
 // inTime checks when an event was recorded.

@@ -322,7 +322,14 @@ var forgeries = []forgery{
 		forge: func(w *world) uint64 {
 			s := w.specialist()
 			w.archive()
+			w.clock = w.clock.Add(long)
 			return w.admin(domain.SpecialistWithdrawn{Specialist: s})
+		}, spreads: true},
+	{name: "an amendment after the archiving", check: audit.CheckLife,
+		text: "event 6: campaign laba-servisa-kustiba-2018: it is archived; only an open campaign can be amended; nothing behind it could be checked",
+		forge: func(w *world) uint64 {
+			w.archive()
+			return w.admin(domain.CampaignAmended{Title: "Cita kustība"})
 		}, spreads: true},
 	{name: "an event of an unknown kind", check: audit.CheckEvents,
 		text: `event 2: unknown event type "lv.sakipaldies.vote.blessed.v1"; nothing behind it could be checked`,

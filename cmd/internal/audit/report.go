@@ -93,7 +93,7 @@ type Report struct {
 	Voters   int64         `json:"voters"` // with a vote in force, as far as channels know them
 	AsOf     time.Time     `json:"as_of"`
 	Checks   []Check       `json:"checks"`
-	Void     []Mismatch    `json:"void,omitempty"`  // above the close: they count for nothing
+	Void     []Mismatch    `json:"void,omitempty"`  // above the close or the archiving: they count for nothing
 	Raced    []Mismatch    `json:"raced,omitempty"` // just above a withdrawal or a merge: they count
 
 	tally *domain.Tally

@@ -238,7 +238,9 @@ func (f *protocolFold) take(sequence uint64, e domain.Event) error {
 			f.annul(sequence, e.Time, d)
 		}
 	case domain.SpecialistRegistered, domain.SpecialistUpdated, domain.SpecialistWithdrawn, domain.SpecialistMerged:
-		f.lastChange = sequence
+		if !delta.Void {
+			f.lastChange = sequence
+		}
 	case domain.CampaignClosed:
 		p.ClosedBy, p.ClosedAt = sequence, e.Time
 	case domain.ResultsCertified:
