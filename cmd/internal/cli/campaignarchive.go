@@ -36,7 +36,7 @@ func (a *app) campaignArchiveCommand() *cobra.Command {
 // archive goes in an order that can be interrupted anywhere and run again:
 // event, checkpoint, seal.
 func (a *app) archive(ctx context.Context, c openCampaign) error {
-	receipt, err := c.intake.Archive(ctx)
+	receipt, err := c.intake.Archive(ctx, c.ledger.Replay)
 	if err != nil {
 		return err
 	}

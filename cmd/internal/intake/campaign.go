@@ -20,7 +20,7 @@ func OpenCampaign(ctx context.Context, l Ledger, campaign string, d domain.Campa
 	if err := domain.ValidateCampaignID(campaign); err != nil {
 		return Receipt{}, &InvalidError{err}
 	}
-	receipt, err := record(ctx, l, newEvent(campaign, d, now), 0)
+	receipt, _, err := record(ctx, l, newEvent(campaign, d, now), 0)
 	if errors.Is(err, eventstore.ErrConflict) {
 		return Receipt{}, fmt.Errorf("campaign %s: %w", campaign, ErrCampaignExists)
 	}
@@ -42,17 +42,18 @@ func newEvent(campaign string, d domain.Payload, now time.Time) domain.Event {
 	return domain.Event{ID: uuid.Must(uuid.NewV7()), Campaign: campaign, Time: domain.Timestamp(now), Data: d}
 }
 
-// record appends an event that is not a voter's.
-func record(ctx context.Context, l Ledger, e domain.Event, expected uint64) (Receipt, error) {
+// record appends an event that is not a voter's, and says which control event
+// governs it.
+func record(ctx context.Context, l Ledger, e domain.Event, expected uint64) (receipt Receipt, control uint64, err error) {
 	data, err := domain.Encode(e)
 	if err != nil {
-		return Receipt{}, &InvalidError{err}
+		return Receipt{}, 0, &InvalidError{err}
 	}
 	appended, err := l.Append(ctx, eventstore.Message{Subject: domain.Subject(e), Data: data}, expected)
 	if err != nil {
-		return Receipt{}, fmt.Errorf("campaign %s: %w", e.Campaign, afterSeal(err))
+		return Receipt{}, 0, fmt.Errorf("campaign %s: %w", e.Campaign, afterSeal(err))
 	}
-	return Receipt{Campaign: e.Campaign, Sequence: appended.Sequence, EventID: e.ID, RecordedAt: e.Time}, nil
+	return Receipt{Campaign: e.Campaign, Sequence: appended.Sequence, EventID: e.ID, RecordedAt: e.Time}, appended.Control, nil
 }
 
 // afterSeal makes a refusal of what a sealed ledger does not take: it was
@@ -103,11 +104,11 @@ func (in *Intake) administer(ctx context.Context, decide func(*domain.Register) 
 			return Receipt{}, &NotAllowedError{err}
 		}
 		if d == nil {
-			return Receipt{Campaign: in.cfg.Campaign, Sequence: sequence, Known: true}, nil
+			return in.belowArchiving(ctx, Receipt{Campaign: in.cfg.Campaign, Sequence: sequence, Known: true}, 0)
 		}
-		receipt, err := record(ctx, in.cfg.Ledger, newEvent(in.cfg.Campaign, d, in.cfg.Now()), sequence)
+		receipt, control, err := record(ctx, in.cfg.Ledger, newEvent(in.cfg.Campaign, d, in.cfg.Now()), sequence)
 		if err == nil {
-			return receipt, nil
+			return in.belowArchiving(ctx, receipt, control)
 		}
 		if !errors.Is(err, eventstore.ErrConflict) {
 			return Receipt{}, err
@@ -117,4 +118,17 @@ func (in *Intake) administer(ctx context.Context, decide func(*domain.Register) 
 		}
 	}
 	return Receipt{}, fmt.Errorf("campaign %s: %w", in.cfg.Campaign, ErrContention)
+}
+
+// belowArchiving acknowledges what is recorded, once it is known that it lies
+// below the archiving: above it, what a specialist's subject takes is void.
+// Control is as for register.confirm.
+func (in *Intake) belowArchiving(ctx context.Context, recorded Receipt, control uint64) (Receipt, error) {
+	if err := in.register.confirm(ctx, recorded.Sequence, control); err != nil {
+		return Receipt{}, fmt.Errorf("campaign %s: %w: %w", in.cfg.Campaign, eventstore.ErrOutcomeUnknown, err)
+	}
+	if c := in.Register().Campaign(); c.Over(recorded.Sequence) {
+		return Receipt{}, &domain.Refusal{Code: domain.ClosedCampaign, Sequence: c.ArchivedAt}
+	}
+	return recorded, nil
 }

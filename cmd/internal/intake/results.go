@@ -68,15 +68,3 @@ func (in *Intake) Publish(ctx context.Context, certified uint64) (Receipt, error
 		return domain.ResultsPublished{Certified: certified}, c.Control, c.CheckPublication(certified)
 	})
 }
-
-// Archive ends corrections: from the sequence of its receipt on, nothing is
-// taken any more. A campaign that is archived already is answered with that.
-func (in *Intake) Archive(ctx context.Context) (Receipt, error) {
-	return in.administer(ctx, func(r *domain.Register) (domain.Payload, uint64, error) {
-		c := r.Campaign()
-		if c.ArchivedAt != 0 {
-			return nil, c.ArchivedAt, nil
-		}
-		return domain.CampaignArchived{}, c.Control, c.CheckArchiving()
-	})
-}

@@ -222,13 +222,17 @@ func (in *Intake) ImportSpecialists(ctx context.Context, rows []SpecialistRow) e
 }
 
 // importSpecialist decides on a register that is not refreshed for each row;
-// when another import came first, it decides again in the slow way.
+// when another import came first, it decides again in the slow way. Whether the
+// campaign was archived meanwhile is seen after the append.
 func (in *Intake) importSpecialist(ctx context.Context, r *domain.Register, row SpecialistRow) error {
 	d, last, err := setSpecialist(r, row.ID, row.wanted(r))
 	if err != nil || d == nil {
 		return err
 	}
-	_, err = record(ctx, in.cfg.Ledger, newEvent(in.cfg.Campaign, d, in.cfg.Now()), last)
+	receipt, control, err := record(ctx, in.cfg.Ledger, newEvent(in.cfg.Campaign, d, in.cfg.Now()), last)
+	if err == nil {
+		_, err = in.belowArchiving(ctx, receipt, control)
+	}
 	if errors.Is(err, eventstore.ErrConflict) {
 		_, err = in.administer(ctx, func(r *domain.Register) (domain.Payload, uint64, error) {
 			return setSpecialist(r, row.ID, row.wanted(r))
