@@ -31,6 +31,10 @@ const (
 	// its rows rather than ask for a voter's history: one takes 5 to 10 µs, where
 	// a question takes 75 µs and more.
 	readAheadEvents = 8
+	// readAheadBytes is how many bytes of events an import keeps that it has read
+	// ahead, until their voters' turns. Of voters with later events the ledger is
+	// asked.
+	readAheadBytes = 256 << 20
 	// importPause is how long it waits between two tries.
 	importPause = 100 * time.Millisecond
 )
@@ -47,7 +51,8 @@ var ErrTooManyRows = errors.New("the file has too many rows")
 
 // Import is a file of submissions on its way into the ledger. The whole file is
 // in memory, 500 to 800 bytes a row, because what becomes of a row that is
-// imported again depends on the later rows of the same voter.
+// imported again depends on the later rows of the same voter; besides, at most
+// 256 MiB of what the ledger has of these voters.
 type Import struct {
 	// Hopeless, when not nil, says of a fault of the ledger that it does not
 	// pass by itself: such a fault ends the import at once.
@@ -56,6 +61,7 @@ type Import struct {
 	ListKnown bool
 
 	intake *Intake
+	ahead  int // how many bytes are read ahead at most
 	voters []importVoter
 	result Result
 	done   atomic.Int64
@@ -113,7 +119,7 @@ func ReadImport(ctx context.Context, in *Intake, file *csvfile.Reader) (*Import,
 }
 
 func readImport(ctx context.Context, in *Intake, file *csvfile.Reader, maxRows int) (*Import, error) {
-	im := &Import{intake: in, result: Result{Refused: make(map[domain.Code]int)}}
+	im := &Import{intake: in, ahead: readAheadBytes, result: Result{Refused: make(map[domain.Code]int)}}
 	place := make(map[domain.Pseudonym]int)
 	for {
 		row, err := file.Next()
@@ -238,7 +244,7 @@ func (im *Import) Done() int { return int(im.done.Load()) }
 func (im *Import) Run(ctx context.Context) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if err := im.readRecorded(ctx); err != nil {
+	if err := im.readRecorded(ctx); err != nil && !im.passes(err) {
 		cancel(err)
 	}
 	voters := make(chan *importVoter)
@@ -271,7 +277,8 @@ func (im *Import) Run(ctx context.Context) (Result, error) {
 // small part of it. Asked for one voter, the server looks at every event that
 // lies between two of the voter's: to import 126,840 rows of 42,280 voters again
 // took 18 s, and so many such questions at once could keep the server from
-// answering any of them in time.
+// answering any of them in time. What is read is a beginning of each ballot:
+// after an error, too, the rest is asked for.
 func (im *Import) readRecorded(ctx context.Context) error {
 	in := im.intake
 	last, found, err := in.cfg.Ledger.Last(ctx, domain.VoterSubjects(in.cfg.Campaign), eventstore.AnyReplica)
@@ -285,18 +292,37 @@ func (im *Import) readRecorded(ctx context.Context) error {
 	for i, v := range im.voters {
 		place[domain.VoterSubject(in.cfg.Campaign, v.pseudonym)] = i
 	}
+	kept := 0
 	err = in.cfg.Ledger.Replay(ctx, 1, last.Sequence, func(batch []eventstore.Recorded) error {
 		for _, rec := range batch {
-			if i, ok := place[rec.Subject]; ok {
-				im.voters[i].recorded = append(im.voters[i].recorded, rec)
+			i, ok := place[rec.Subject]
+			if !ok {
+				continue
 			}
+			if kept += len(rec.Subject) + len(rec.Data); kept > im.ahead {
+				return errAhead
+			}
+			im.voters[i].recorded = append(im.voters[i].recorded, rec)
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errAhead) {
 		return fmt.Errorf("campaign %s: read what was recorded before: %w", in.cfg.Campaign, err)
 	}
 	return nil
+}
+
+// errAhead says that enough was read ahead.
+var errAhead = errors.New("enough is read ahead")
+
+// passes says of a fault of the ledger whether it may pass by itself.
+func (im *Import) passes(err error) bool {
+	for _, passing := range []error{eventstore.ErrBusy, ErrContention, eventstore.ErrUnavailable, eventstore.ErrOutcomeUnknown} {
+		if errors.Is(err, passing) {
+			return im.Hopeless == nil || !im.Hopeless(err)
+		}
+	}
+	return false
 }
 
 // voter decides the rows of one voter.
@@ -323,13 +349,7 @@ func (im *Import) voter(ctx context.Context, v *importVoter) error {
 func (im *Import) submit(ctx context.Context, cmd Command) (Receipt, error) {
 	for start := time.Now(); ; {
 		receipt, err := im.intake.Submit(ctx, cmd)
-		switch {
-		case errors.Is(err, eventstore.ErrBusy), errors.Is(err, ErrContention),
-			errors.Is(err, eventstore.ErrUnavailable), errors.Is(err, eventstore.ErrOutcomeUnknown):
-		default:
-			return receipt, err
-		}
-		if time.Since(start) > importPatience || im.Hopeless != nil && im.Hopeless(err) {
+		if !im.passes(err) || time.Since(start) > importPatience {
 			return receipt, err
 		}
 		select {

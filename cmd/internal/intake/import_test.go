@@ -301,6 +301,7 @@ type replays struct {
 	*histories
 	count int
 	after func()
+	fails error // what each time ends with
 }
 
 func (r *replays) Replay(ctx context.Context, from, to uint64, fn func([]eventstore.Recorded) error) error {
@@ -309,7 +310,7 @@ func (r *replays) Replay(ctx context.Context, from, to uint64, fn func([]eventst
 	if r.after != nil {
 		r.after()
 	}
-	return err
+	return errors.Join(err, r.fails)
 }
 
 // asked is how many voters' histories were read.
@@ -353,6 +354,37 @@ func TestImportReadsTheLedgerOnce(t *testing.T) {
 	}
 	if asked := few.asked(); asked != 2 || few.count != 0 {
 		t.Errorf("two rows were imported again with %d questions and %d replays", asked, few.count)
+	}
+}
+
+// TestImportReadsSoFarAhead: what would take too much memory is asked for, as is
+// what a passing fault has kept from being read.
+func TestImportReadsSoFarAhead(t *testing.T) {
+	w := newWorld(t, 0)
+	var rows []row
+	for i := range 60 {
+		rows = append(rows, row{fmt.Sprint(i), fmt.Sprintf("Eva %d", i), "ilze", "web", "vote", ""})
+	}
+	w.run(w.intake(w.ledger), rows)
+	const bytes = 20 << 10 // of about half of the events
+	ledger := w.reads()
+	im := w.load(w.intake(ledger), rows)
+	im.ReadAhead(bytes)
+	again, err := im.Run(t.Context())
+	if err != nil || again.Known != len(rows) {
+		t.Errorf("again: %+v, %v", again, err)
+	}
+	if asked := ledger.asked(); asked == 0 || asked >= len(rows) {
+		t.Errorf("%d of %d voters' histories were asked for", asked, len(rows))
+	}
+	ledger = w.reads()
+	ledger.fails = eventstore.ErrUnavailable
+	if again := w.run(w.intake(ledger), rows); again.Known != len(rows) || ledger.count != 1 {
+		t.Errorf("over a fault that passes: %+v, %d replays", again, ledger.count)
+	}
+	ledger.fails = eventstore.ErrCorrupt
+	if again, err := w.load(w.intake(ledger), rows).Run(t.Context()); !errors.Is(err, eventstore.ErrCorrupt) || again.Unanswered != len(rows) {
+		t.Errorf("over one that does not: %+v, %v", again, err)
 	}
 }
 
