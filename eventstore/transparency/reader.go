@@ -38,6 +38,18 @@ func (f *Folder) Checkpoint(keys *Keys) (Checkpoint, error) {
 	return *c, nil
 }
 
+// CheckRecord holds the folder's newest checkpoint against the record of what was
+// signed, with its revision. The record is moved before a checkpoint is published,
+// so that one that was read after the checkpoint and is behind it was lost or set
+// back: ErrFork.
+func (f *Folder) CheckRecord(newest Checkpoint, record Signed, revision uint64) error {
+	if revision != 0 && newest.Size <= record.Size {
+		return nil
+	}
+	return fmt.Errorf("%w: %s has a checkpoint of %d entries, but the record of what was signed says %d: it was lost or set back; find out why, then restore it with `paldies restore`",
+		ErrFork, f.dir, newest.Size, record.Size)
+}
+
 // widthAt is how many hashes the tile at a level and an index has in a tree of
 // a size: 0 when it is not part of the tree.
 func widthAt(size uint64, level int, index uint64) int {

@@ -215,9 +215,10 @@ func (s *Sealer) begin(ctx context.Context) (err error) {
 	if s.published, err = s.config.Folder.mendCheckpoints(s.config.Keys); err != nil {
 		return err
 	}
-	if s.published != nil && (s.revision == 0 || s.published.Size > s.signed.Size) {
-		return fmt.Errorf("%w: %s has a checkpoint of %d entries, but the record of what was signed says %d: it was lost or set back; find out why, then restore it with `paldies restore`",
-			ErrFork, s.config.Folder.Dir(), s.published.Size, s.signed.Size)
+	if s.published != nil {
+		if err := s.config.Folder.CheckRecord(*s.published, s.signed, s.revision); err != nil {
+			return err
+		}
 	}
 	info, err := s.config.Ledger.Info(ctx)
 	switch {

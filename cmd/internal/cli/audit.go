@@ -179,9 +179,12 @@ func (a *app) audit(ctx context.Context, o auditOptions, l audit.Ledger, last ui
 		return err
 	}
 	if stream != nil {
-		deviations, err := stream.CheckConfig(ctx, report.Status == domain.StatusArchived)
+		deviations, unsealed, err := a.checkStream(ctx, stream, o.campaign, report.Status == domain.StatusArchived)
 		if err != nil {
 			return err
+		}
+		if unsealed {
+			a.warnUnsealed(o.campaign)
 		}
 		report.AddStream(deviations)
 	}

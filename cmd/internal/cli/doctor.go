@@ -223,12 +223,12 @@ func (c *campaignDoctor) examine(ctx context.Context) []node.Finding {
 // stream compares the stream's configuration with what keeps every event, and of
 // an archived campaign lets none follow.
 func (c *campaignDoctor) stream(ctx context.Context, archived bool) node.Finding {
-	deviations, err := c.ledger.CheckConfig(ctx, archived)
-	switch unsealed := func(d eventstore.Deviation) bool { return archived && d.Field == "sealed" }; {
+	deviations, unsealed, err := c.app.checkStream(ctx, c.ledger, c.id, archived)
+	switch {
 	case err != nil:
 		return c.warning("stream", "Look whether the server is well, and run doctor again.", "%v", err)
-	case len(deviations) == 1 && unsealed(deviations[0]):
-		return c.warning("stream", "Run `paldies campaign archive "+c.id+"` again.", "the campaign is archived, and its stream is not sealed yet")
+	case len(deviations) == 0 && unsealed:
+		return c.warning("stream", "Run "+finishArchiving(c.id)+".", notSealed)
 	case len(deviations) > 0:
 		texts := make([]string, len(deviations))
 		for i, d := range deviations {

@@ -107,7 +107,10 @@ func (a *app) warnOfDeviations(ctx context.Context, l *eventstore.Ledger, campai
 	if err != nil {
 		return err
 	}
-	deviations, err := l.CheckConfig(ctx, archived)
+	deviations, unsealed, err := a.checkStream(ctx, l, campaign, archived)
+	if unsealed {
+		a.warnUnsealed(campaign)
+	}
 	for _, d := range deviations {
 		a.logger().Error("the stream is not set up to keep every event", "campaign", campaign, "deviation", d.String())
 	}

@@ -134,6 +134,10 @@ var forgeries = map[string]func(f *forger) forgery{
 	"half-merge": func(f *forger) forgery { // as one that was killed after its first event
 		return forgery{data: domain.SpecialistMerged{Specialist: f.vote.Specialist, Into: "zanete-kirsone", Decision: "VK-2018/1"}}
 	},
+	"half-archive": func(*forger) forgery { return forgery{data: domain.CampaignArchived{}} }, // killed there, too
+	"withdrawal": func(f *forger) forgery {
+		return forgery{data: domain.SpecialistWithdrawn{Specialist: f.vote.Specialist}}
+	},
 	"garbage": func(f *forger) forgery { return forgery{raw: []byte("nav notikums"), subject: f.subjects[f.at]} },
 	"unknown-kind": func(f *forger) forgery {
 		return forgery{subject: f.subjects[f.at], raw: fmt.Appendf(nil,
