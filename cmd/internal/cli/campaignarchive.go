@@ -41,7 +41,7 @@ func (a *app) campaignArchiveCommand() *cobra.Command {
 // event, seal, checkpoint. What a stream takes until it is sealed is covered by
 // the checkpoint, too.
 func (a *app) archive(ctx context.Context, c openCampaign) error {
-	receipt, err := c.intake.Archive(ctx, c.ledger.Replay)
+	receipt, err := c.intake.Archive(ctx)
 	if err != nil {
 		return err
 	}

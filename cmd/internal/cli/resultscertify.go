@@ -145,11 +145,7 @@ func (a *app) countToCertify(ctx context.Context, c openCampaign, d *domain.Resu
 	if err != nil {
 		return nil, false, err
 	}
-	if len(doubled) > 0 {
-		return nil, false, &intake.NotAllowedError{Err: fmt.Errorf("%d votes count beside another one of their voter for a specialist who was registered twice, the first is event %d; run the same `paldies specialist merge` again",
-			len(doubled), doubled[0].Vote)}
-	}
-	return tally, sealed, nil
+	return tally, sealed, intake.Unmerged(doubled)
 }
 
 // compareHead holds what was signed against the events: what a certification

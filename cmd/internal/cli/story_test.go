@@ -476,7 +476,7 @@ func (s *story) publish([]string) string {
 }
 
 func (s *story) archive([]string) string {
-	receipt, err := s.intake.Archive(s.ctx, s.ledger.Replay)
+	receipt, err := s.intake.Archive(s.ctx)
 	if err == nil {
 		s.check(s.ledger.Seal(s.ctx))
 	}

@@ -13,8 +13,8 @@ import (
 //
 // What could never be mended is not archived: a merge that is not finished, and
 // results of which a part was not certified.
-func (in *Intake) Archive(ctx context.Context, events Events) (Receipt, error) {
-	if err := in.settled(ctx, events); err != nil {
+func (in *Intake) Archive(ctx context.Context) (Receipt, error) {
+	if err := in.settled(ctx); err != nil {
 		return Receipt{}, err
 	}
 	return in.administer(ctx, func(r *domain.Register) (domain.Payload, uint64, error) {
@@ -28,7 +28,7 @@ func (in *Intake) Archive(ctx context.Context, events Events) (Receipt, error) {
 
 // settled looks through the ledger until nothing was recorded meanwhile. Of a
 // campaign that cannot be archived yet, or is already, nothing is looked at.
-func (in *Intake) settled(ctx context.Context, events Events) error {
+func (in *Intake) settled(ctx context.Context) error {
 	for range maxAttempts {
 		last, err := in.lastSequence(ctx)
 		if err != nil {
@@ -37,13 +37,18 @@ func (in *Intake) settled(ctx context.Context, events Events) error {
 		if err := in.register.refresh(ctx); err != nil {
 			return err
 		}
-		if in.Register().Campaign().CheckArchiving() != nil {
+		r := in.Register()
+		if r.Campaign().CheckArchiving() != nil {
 			return nil
 		}
-		if err := in.CheckMerges(ctx, events); err != nil {
+		doubled, err := in.Doubled(ctx, r, 0)
+		if err != nil {
 			return err
 		}
-		if err := in.checkCertified(ctx, events); err != nil {
+		if err := Unmerged(doubled); err != nil {
+			return err
+		}
+		if err := in.checkCertified(ctx, r); err != nil {
 			return err
 		}
 		if now, err := in.lastSequence(ctx); err != nil || now == last {
@@ -61,12 +66,11 @@ func (in *Intake) lastSequence(ctx context.Context) (uint64, error) {
 	return last.Sequence, nil
 }
 
-// CheckMerges is a *NotAllowedError while Doubled finds any votes: a merge must
-// be finished first.
-func (in *Intake) CheckMerges(ctx context.Context, events Events) error {
-	doubled, err := in.Doubled(ctx, events)
-	if err != nil || len(doubled) == 0 {
-		return err
+// Unmerged is a *NotAllowedError about votes that Doubled has found, and nil when
+// there is none: a merge must be finished first.
+func Unmerged(doubled []domain.Annulment) error {
+	if len(doubled) == 0 {
+		return nil
 	}
 	return &NotAllowedError{fmt.Errorf("%d votes count beside another one of their voter for a specialist who was registered twice, the first is event %d; run the same `paldies specialist merge` again",
 		len(doubled), doubled[0].Vote)}
@@ -74,11 +78,10 @@ func (in *Intake) CheckMerges(ctx context.Context, events Events) error {
 
 // checkCertified is a *NotAllowedError when there is anything in the results
 // above what the newest certification counts.
-func (in *Intake) checkCertified(ctx context.Context, events Events) error {
-	r := in.Register()
+func (in *Intake) checkCertified(ctx context.Context, r *domain.Register) error {
 	certified, _ := r.Campaign().Certification()
 	var changed uint64 // the last event that changes results
-	err := events(ctx, certified.Sequence+1, 0, func(batch []eventstore.Recorded) error {
+	err := in.cfg.Ledger.Replay(ctx, certified.Sequence+1, 0, func(batch []eventstore.Recorded) error {
 		for _, rec := range batch {
 			e, err := in.cfg.Codec.Decode(rec.Data)
 			if err != nil {

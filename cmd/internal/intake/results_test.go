@@ -73,7 +73,7 @@ func TestEndOfACampaign(t *testing.T) {
 	step("close", func(in *intake.Intake) (intake.Receipt, error) { return in.Close(ctx, "beigas") })
 	_, err = in.Publish(ctx, 0)
 	notAllowed("publish", err, "it is closed; certify its results before they are published")
-	_, err = in.Archive(ctx, w.ledger.Replay)
+	_, err = in.Archive(ctx)
 	notAllowed("archive", err, "it is closed; only a campaign whose results are published can be archived")
 	step("decide", func(in *intake.Intake) (intake.Receipt, error) { return in.DecideTie(ctx, tie) })
 	_, err = in.Annul(ctx, w.annulmentOf(votes[0]))
@@ -110,11 +110,11 @@ func TestEndOfACampaign(t *testing.T) {
 	correction.Supersedes, correction.Reason = corrected.Sequence, "Un vēl viena."
 	_, err = in.Certify(ctx, correction, w.control())
 	must(t, err)
-	_, err = in.Archive(ctx, w.ledger.Replay)
+	_, err = in.Archive(ctx)
 	notAllowed("archive", err, "which is not published")
 	_, err = in.Publish(ctx, 0)
 	must(t, err)
-	archived := step("archive", func(in *intake.Intake) (intake.Receipt, error) { return in.Archive(ctx, w.ledger.Replay) })
+	archived := step("archive", func(in *intake.Intake) (intake.Receipt, error) { return in.Archive(ctx) })
 
 	for what, take := range map[string]func(*intake.Intake) error{
 		"annul":   func(in *intake.Intake) error { _, err := in.Annul(ctx, w.annulmentOf(votes[3])); return err },
@@ -231,7 +231,7 @@ func TestStepsAreInterrupted(t *testing.T) {
 			return in.Publish(ctx, 0)
 		},
 		func(ctx context.Context, w *world, in *intake.Intake) (intake.Receipt, error) {
-			return in.Archive(ctx, w.ledger.Replay)
+			return in.Archive(ctx)
 		},
 	}
 	for _, fault := range []storetest.Fault{storetest.Unavailable, storetest.LostUnknown, storetest.StoredUnknown} {
