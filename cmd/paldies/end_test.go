@@ -31,9 +31,11 @@ type ending struct {
 
 // TestEndOfACampaign takes real ballots through the end of a campaign, beside a
 // node that signs the log: two specialists turn out to be one, thousands of
-// votes are annulled under one decision, the results are certified, corrected,
-// published and archived. Commands are killed on the way.
+// votes are annulled under one decision, a winner is withdrawn, the results are
+// certified, corrected, published, corrected again and archived. Commands are
+// killed on the way.
 func TestEndOfACampaign(t *testing.T) {
+	t.Parallel()
 	sets := ballotSets(t)
 	set := sets[slices.IndexFunc(sets, func(s ballotSet) bool { return s.votesPerVoter == 3 })]
 	seed := uint64(time.Now().UnixNano())
@@ -51,9 +53,12 @@ func TestEndOfACampaign(t *testing.T) {
 	e.votesRefused(places[0], "closed")
 	e.merged(places[1], places[2])
 	e.annulled(places[0])
+	winner := e.withdrawn()
 	first := e.event(e.killed("results", "certify", "--campaign", e.id, "--rules", e.rules))
 	e.votesRefused(places[0], "certified")
-	e.corrected(places[0], first)
+	second := e.corrected(places[0], first)
+	e.correctedAgain(places[0], second)
+	e.passedOver(winner)
 	e.archived(places[0])
 	e.unchanged()
 	e.proven(e.data, "--campaign", e.id)
@@ -182,27 +187,99 @@ func (e ending) annulled(specialist string) {
 	if want := fmt.Sprintf("%d votes: %d annulled,", n, n); !strings.HasPrefix(out, want) {
 		e.Errorf("the annulment says %q, want %q", out, want)
 	}
-	if left := len(e.votes(specialist)); left != len(rows)-n {
+	left := len(e.votes(specialist))
+	if left != len(rows)-n {
 		e.Errorf("%s has %d votes left of %d, %d were annulled", specialist, left-1, len(rows)-1, n)
+	}
+	// Nothing else was recorded meanwhile: as of any event amid them, those above it
+	// are not annulled yet.
+	last := e.last()
+	for _, above := range []int{n, n - 1, n / 2} {
+		sequence := last - uint64(above)
+		e.remember(sequence)
+		if got := column(e.T, e.asOf[sequence], "specialist_id", "votes")[specialist]; got != strconv.Itoa(left-1+above) {
+			e.Errorf("as of event %d, before %d of %d annulments, %s has %s votes, want %d", sequence, above, n, specialist, got, left-1+above)
+		}
 	}
 }
 
-// corrected annuls one more vote, which what is certified does not feel, and
-// certifies anew.
-func (e ending) corrected(specialist string, first uint64) {
+// last is the number of the ledger's last event.
+func (e ending) last() uint64 {
+	e.Helper()
+	var results struct {
+		AsOfSequence uint64 `json:"as_of_sequence"`
+	}
+	if err := json.Unmarshal([]byte(e.run("results", "--campaign", e.id, "-o", "json")), &results); err != nil {
+		e.Fatal(err)
+	}
+	return results.AsOfSequence
+}
+
+// withdrawn withdraws who would get an award.
+func (e ending) withdrawn() (winner string) {
+	awards, err := csv.NewReader(strings.NewReader(e.run("results", "awards", "--campaign", e.id, "--rules", e.rules, "-o", "csv"))).ReadAll()
+	if err != nil || len(awards) < 2 || awards[1][0] != "specialists" {
+		e.Fatalf("the awards are %v, %v", awards, err)
+	}
+	winner = awards[1][2]
+	e.event(e.run("specialist", "withdraw", "--campaign", e.id, winner))
+	return winner
+}
+
+// passedOver wants somebody not to be among the certified winners, and to be told
+// of.
+func (e ending) passedOver(withdrawn string) {
+	e.Helper()
+	told := e.run("results", "awards", "--campaign", e.id)
+	if strings.Count(told, withdrawn) != 1 || !strings.Contains(told, "specialists: "+withdrawn+" would have been honoured with ") {
+		e.Errorf("%s was withdrawn, and the awards are\n%s", withdrawn, told)
+	}
+}
+
+// annulOne annuls one more vote, which what is certified does not feel.
+func (e ending) annulOne(specialist, decision string) {
+	e.Helper()
 	list := filepath.Join(e.TempDir(), "one.csv")
 	writeCSV(e.T, list, e.votes(specialist)[:2])
-	e.run("vote", "annul", "--campaign", e.id, "--file", list, "--decision", "VK lēmums Nr. 13", "--reason", "balsots cita vārdā")
-	correction := []string{"results", "certify", "--campaign", e.id, "--rules", e.rules, "--supersedes", strconv.FormatUint(first, 10)}
+	e.run("vote", "annul", "--campaign", e.id, "--file", list, "--decision", decision, "--reason", "balsots cita vārdā")
+}
+
+// correction is the command that certifies anew, without the reason.
+func (e ending) correction(supersedes uint64) []string {
+	return []string{"results", "certify", "--campaign", e.id, "--rules", e.rules, "--supersedes", strconv.FormatUint(supersedes, 10)}
+}
+
+// corrected certifies anew before the publication, and publishes that.
+func (e ending) corrected(specialist string, first uint64) (second uint64) {
+	e.annulOne(specialist, "VK lēmums Nr. 13")
+	correction := e.correction(first)
 	if _, errOut, code := try(e.T, e.data, correction...); code != 5 || !strings.Contains(errOut, "a correction needs a reason") {
 		e.Errorf("a correction without a reason: exit code %d, %s", code, errOut)
 	}
-	second := e.event(e.killed(append(correction, "--reason", "anulēta viena balss")...))
+	second = e.event(e.killed(append(correction, "--reason", "anulēta viena balss")...))
 	if _, errOut, code := try(e.T, e.data, "results", "publish", "--campaign", e.id, "--certification", strconv.FormatUint(first, 10)); code != 5 {
 		e.Errorf("what was corrected can be published: exit code %d, %s", code, errOut)
 	}
 	e.event(e.run("results", "publish", "--campaign", e.id, "--certification", strconv.FormatUint(second, 10)))
 	e.votesRefused(specialist, "published")
+	return second
+}
+
+// correctedAgain certifies and publishes anew what was published: it is not
+// archived before.
+func (e ending) correctedAgain(specialist string, second uint64) {
+	e.annulOne(specialist, "VK lēmums Nr. 14")
+	e.notArchived("has changed the results since event " + strconv.FormatUint(second, 10))
+	third := strconv.FormatUint(e.event(e.run(append(e.correction(second), "--reason", "anulēta vēl viena balss")...)), 10)
+	e.notArchived("its results were corrected by event " + third + ", which is not published")
+	e.event(e.run("results", "publish", "--campaign", e.id, "--certification", third))
+}
+
+func (e ending) notArchived(says string) {
+	e.Helper()
+	if _, errOut, code := try(e.T, e.data, "campaign", "archive", e.id); code != 5 || !strings.Contains(errOut, says) {
+		e.Errorf("campaign archive: exit code %d, %s, want %q", code, errOut, says)
+	}
 }
 
 func (e ending) archived(specialist string) {
@@ -210,7 +287,7 @@ func (e ending) archived(specialist string) {
 	e.votesRefused(specialist, "archived")
 	list := filepath.Join(e.TempDir(), "late.csv")
 	writeCSV(e.T, list, e.votes(specialist)[:2])
-	if _, errOut, code := try(e.T, e.data, "vote", "annul", "--campaign", e.id, "--file", list, "--decision", "VK lēmums Nr. 14", "--reason", "par vēlu"); code != 5 || !strings.Contains(errOut, "campaign_closed") {
+	if _, errOut, code := try(e.T, e.data, "vote", "annul", "--campaign", e.id, "--file", list, "--decision", "VK lēmums Nr. 15", "--reason", "par vēlu"); code != 5 || !strings.Contains(errOut, "campaign_closed") {
 		e.Errorf("an annulment after the archiving: exit code %d, %s", code, errOut)
 	}
 	e.run("doctor")
@@ -226,7 +303,7 @@ func (e ending) unchanged() {
 }
 
 // proven audits the ledger, or a log's folder alone: the certified digests must
-// follow from the events, and there are two, whatever was killed.
+// follow from the events, and there are three, whatever was killed.
 func (e ending) proven(data string, args ...string) {
 	var report struct {
 		Status string
@@ -237,7 +314,7 @@ func (e ending) proven(data string, args ...string) {
 	}
 	certified := false
 	for _, c := range report.Checks {
-		certified = certified || c.Title == "Certified results (2) are those of the events"
+		certified = certified || c.Title == "Certified results (3) are those of the events"
 		if c.Status != "ok" {
 			e.Errorf("%s: %s", c.Title, c.Status)
 		}
