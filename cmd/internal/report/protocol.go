@@ -87,7 +87,8 @@ type Annulments struct {
 }
 
 // Affected is a specialist who lost votes under a decision: the votes just before
-// the first of them was annulled and just after the last.
+// the first of them was annulled and just after the last. Who was registered twice
+// and merged is one, by the id under which the votes counted then.
 type Affected struct {
 	Specialist string `json:"specialist_id"`
 	Name       string `json:"name"`
@@ -213,7 +214,8 @@ type protocolFold struct {
 	*count
 	protocol   *Protocol
 	decisions  map[string]*decisionFold
-	lastChange uint64 // of the results
+	merged     map[string][]string // ids whose votes count under one, as far as they were asked for since the last merge
+	lastChange uint64              // of the results
 }
 
 // decisionFold are the annulments of a decision, as far as they were read.
@@ -239,7 +241,7 @@ func (f *protocolFold) take(sequence uint64, e domain.Event) error {
 		}
 	case domain.SpecialistRegistered, domain.SpecialistUpdated, domain.SpecialistWithdrawn, domain.SpecialistMerged:
 		if !delta.Void {
-			f.lastChange = sequence
+			f.lastChange, f.merged = sequence, nil
 		}
 	case domain.CampaignClosed:
 		p.ClosedBy, p.ClosedAt = sequence, e.Time
@@ -263,14 +265,37 @@ func (f *protocolFold) annul(sequence uint64, at time.Time, d domain.VoteAnnulle
 	if !slices.Contains(under.Reasons, d.Reason) {
 		under.Reasons = append(under.Reasons, d.Reason)
 	}
-	votes, _ := f.tally.Total(d.Specialist)
-	a, ok := under.affected[d.Specialist]
+	id := f.tally.Register().Canonical(d.Specialist)
+	votes := f.votes(id)
+	a, ok := under.affected[id]
 	if !ok {
-		a = &Affected{Specialist: d.Specialist, Before: votes + 1}
-		under.affected[d.Specialist] = a
+		a = &Affected{Specialist: id, Before: votes + 1}
+		under.affected[id] = a
 	}
 	a.Annulled++
 	a.After = votes
+}
+
+// votes are all that count under an id, with those of who was merged into it.
+func (f *protocolFold) votes(canonical string) (sum int64) {
+	ids, ok := f.merged[canonical]
+	if !ok {
+		register := f.tally.Register()
+		for _, s := range register.Specialists() {
+			if register.Canonical(s.ID) == canonical {
+				ids = append(ids, s.ID)
+			}
+		}
+		if f.merged == nil {
+			f.merged = make(map[string][]string)
+		}
+		f.merged[canonical] = ids
+	}
+	for _, id := range ids {
+		votes, _ := f.tally.Total(id)
+		sum += votes
+	}
+	return sum
 }
 
 // finish says what is known at the end of the reading.

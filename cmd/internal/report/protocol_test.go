@@ -87,6 +87,33 @@ func TestAnnulmentsOfOneDecision(t *testing.T) {
 	}
 }
 
+// Who was merged before an annulment has one count before and after, that of the
+// results.
+func TestAnnulmentAfterMerge(t *testing.T) {
+	s := newStory(t)
+	for _, id := range []string{"zane", "zane-2", "zane-3"} {
+		s.register(id, domain.Profile{Name: "Žanete Ņukša"})
+	}
+	first := s.vote("anna", "zane", "web", time.Time{})
+	s.vote("bruno", "zane", "web", time.Time{})
+	second := s.vote("cilda", "zane-2", "web", time.Time{})
+	third := s.vote("dace", "zane-3", "web", time.Time{})
+	s.add(domain.SpecialistMerged{Specialist: "zane-2", Into: "zane", Decision: "SIF-2019/7"})
+	s.annul("anna", "zane", first, "SIF-2019/8", false)
+	s.annul("cilda", "zane-2", second, "SIF-2019/8", false)
+	s.add(domain.SpecialistMerged{Specialist: "zane-3", Into: "zane-2", Decision: "SIF-2019/9"})
+	s.annul("dace", "zane-3", third, "SIF-2019/10", false)
+	p := protocolOf(t, s, report.ProtocolConfig{})
+	if len(p.Annulments) != 2 ||
+		!slices.Equal(p.Annulments[0].Specialists, []report.Affected{{"zane", "Žanete Ņukša", 2, 3, 1}}) ||
+		!slices.Equal(p.Annulments[1].Specialists, []report.Affected{{"zane", "Žanete Ņukša", 1, 2, 1}}) {
+		t.Errorf("the annulments are %+v", p.Annulments)
+	}
+	if p.Specialists[0].Votes != p.Annulments[1].Specialists[0].After {
+		t.Errorf("the results have %+v", p.Specialists)
+	}
+}
+
 // A correction is told, what changed since, and what was never so.
 func TestProtocolOfCertifications(t *testing.T) {
 	s := wholeStory(t)
