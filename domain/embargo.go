@@ -43,23 +43,27 @@ var Roles = []Role{RoleChannel, RoleAuditor, RoleChancellery, RoleInstitution}
 // Disclosure says which counts of a campaign somebody may be told: those as of
 // which events.
 type Disclosure struct {
-	All  bool   // as of any event, the newest one included
-	Upto uint64 // as of events 1 to Upto; 0 is none
+	All      bool   // as of any event, the newest one included
+	Sequence uint64 // as of this event and no other one; 0 is none
 }
 
 // Allows says whether the counts as of an event may be told. Event 0 stands for
 // the newest one, whichever that is.
 func (d Disclosure) Allows(sequence uint64) bool {
-	return d.All || sequence != 0 && sequence <= d.Upto
+	return d.All || sequence != 0 && sequence == d.Sequence
 }
 
 // Discloses is the embargo, and the only place where it is decided: until
 // results are published, counts are for the Chancellery alone. What becomes
-// public then is what was certified, and what led to it. What is changed
-// afterwards is under the embargo until it is certified and published in its
-// turn, so that public figures never change without a word.
+// public then is what was certified. What is changed afterwards is under the
+// embargo until it is certified and published in its turn, so that public figures
+// never change without a word.
+//
+// Counts as of other events never become public: those before and after a vote
+// differ by that vote, and a receipt names its event. Whoever knows somebody's
+// receipt would know for whom they voted.
 //
 // Archiving changes nothing about it.
 func (c *Campaign) Discloses(to Role) Disclosure {
-	return Disclosure{All: to == RoleChancellery, Upto: c.Public.Sequence}
+	return Disclosure{All: to == RoleChancellery, Sequence: c.Public.Sequence}
 }

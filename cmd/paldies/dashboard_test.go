@@ -210,7 +210,7 @@ func TestPublication(t *testing.T) {
 			if seen.Votes != step.votes || seen.AsOfSequence != step.asOf {
 				t.Errorf("%s, %s: anybody sees %+v", what, name, seen)
 			}
-			for _, query := range []string{"?as_of=latest", fmt.Sprintf("?as_of_sequence=%d", step.asOf+1)} {
+			for _, query := range []string{"?as_of=latest", fmt.Sprintf("?as_of_sequence=%d", step.asOf+1), fmt.Sprintf("?as_of_sequence=%d", step.asOf-1)} {
 				if a := d.ask(t, results+query, ""); a.code(t) != "embargoed" {
 					t.Errorf("%s, %s: %s is answered with %s", what, name, query, a.text)
 				}

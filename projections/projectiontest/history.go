@@ -272,7 +272,7 @@ func (h *History) administer(choose Choose) {
 	case 7: // from then on events about specialists are void
 		h.try(domain.CampaignArchived{})
 	default:
-		h.try(domain.ResultsCertified{Sequence: h.Last(), TallyDigest: "nav svarīgi"})
+		h.try(domain.ResultsCertified{Sequence: h.Last(), TallyDigest: h.Tally.Digest()})
 		h.try(domain.ResultsPublished{Certified: h.Last()})
 	}
 }

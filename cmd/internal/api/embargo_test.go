@@ -16,6 +16,7 @@ import (
 	"sakipaldies.lv/ledger/cmd/internal/intake"
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore"
+	"sakipaldies.lv/ledger/projections"
 )
 
 // stage is a desk whose campaign goes through its life.
@@ -84,7 +85,18 @@ func (s *stage) record(p domain.Payload) uint64 {
 // certify certifies the results as of now.
 func (s *stage) certify() {
 	s.counted = s.last()
-	s.certified = s.record(domain.ResultsCertified{Sequence: s.counted, TallyDigest: "sha256:00", Supersedes: s.certified})
+	s.certified = s.record(domain.ResultsCertified{Sequence: s.counted, TallyDigest: s.digest(), Supersedes: s.certified})
+}
+
+// digest is that of the results as of now.
+func (s *stage) digest() string {
+	s.world.t.Helper()
+	var tally domain.Tally
+	check(s.world.t, projections.Replay(s.world.t.Context(), s.ledger.Reopen(), s.world.codec, 1, 0, func(sequence uint64, e domain.Event) error {
+		_, err := tally.Apply(sequence, e)
+		return err
+	}))
+	return tally.Digest()
 }
 
 // annul annuls a voter's vote.
@@ -255,6 +267,14 @@ func (s *stage) publicIs(t *testing.T, name string, public bool) {
 			votes[d.Specialist]--
 		}
 	})
+	// Counts before and after a receipt's event would tell whom that voter praised.
+	for sequence := uint64(1); sequence <= s.last(); sequence++ {
+		for _, who := range askers {
+			if sequence != published.Sequence {
+				refused(t, s.ask(request{path: fmt.Sprintf("results?as_of_sequence=%d", sequence), channel: who}), api.Embargoed)
+			}
+		}
+	}
 	told := make(map[string]int64)
 	for _, row := range got.Results {
 		told[row.SpecialistID] = row.Votes

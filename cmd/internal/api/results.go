@@ -245,7 +245,7 @@ func getTimeline(c *call) (reply, error) {
 type (
 	AsOfEvent struct {
 		AsOf         string `query:"as_of" enum:"latest" doc:"latest: what is counted by now, whatever is published; for the Chancellery."`
-		AsOfSequence uint64 `query:"as_of_sequence" minimum:"1" doc:"Count events 1 to this one. Left out: what is published; for the Chancellery, as long as nothing is, the newest event."`
+		AsOfSequence uint64 `query:"as_of_sequence" minimum:"1" doc:"Count events 1 to this one: any for the Chancellery, for others the one that the published results are as of. Left out: what is published; for the Chancellery, as long as nothing is, the newest event."`
 	}
 	Conditional struct {
 		IfNoneMatch string `header:"If-None-Match" doc:"The ETag of an earlier answer; 304 says that it is still so."`
