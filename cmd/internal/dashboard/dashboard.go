@@ -13,7 +13,11 @@
 // since. So published results are counted from the ledger, as any earlier event
 // is: once, by one goroutine however many ask, and kept. A second copy of the
 // results in the read models would be faster to come by, and one more thing that
-// could differ from the ledger.
+// could differ from the ledger. What was counted must have the digest that was
+// certified.
+//
+// Public results are counted and kept apart from all others, so that nobody who
+// asks for those keeps everybody else from the published ones.
 package dashboard
 
 import (
@@ -61,17 +65,21 @@ func (a AsOf) sequence(c *domain.Campaign) uint64 {
 // Counts are the counts of all campaigns. They are safe for concurrent use.
 type Counts struct {
 	models projections.Reader
-	past   *past
+	public *past // the published results
+	past   *past // as of all other earlier events
 }
 
 // NewCounts are counts that are read from read models, and from the ledgers
 // where the read models have gone on. Close must be called.
 func NewCounts(models projections.Reader, ledgers Ledgers, codec *domain.Codec) *Counts {
-	return &Counts{models, newPast(ledgers, codec)}
+	return &Counts{models, newPast(ledgers, codec, maxPublicKept), newPast(ledgers, codec, maxKept)}
 }
 
 // Close waits for what is being counted, after having told it to end.
-func (c *Counts) Close() { c.past.close() }
+func (c *Counts) Close() {
+	c.public.close()
+	c.past.close()
+}
 
 // Results are those of a campaign as of one event. What they return must not be
 // changed: others may have the same.
@@ -107,7 +115,11 @@ func (c *Counts) Read(ctx context.Context, campaign string, role domain.Role, as
 	case a.newest:
 		return nil
 	}
-	r, err := c.past.count(ctx, a.moment)
+	past := c.past
+	if a.certification != 0 {
+		past = c.public
+	}
+	r, err := past.count(ctx, a.moment)
 	if err != nil {
 		return err
 	}
@@ -117,8 +129,7 @@ func (c *Counts) Read(ctx context.Context, campaign string, role domain.Role, as
 // asked is a question that may be answered.
 type asked struct {
 	moment
-	newest        bool // the read model is there
-	certification uint64
+	newest bool // the read model is there
 }
 
 // admit is the gate.
@@ -131,7 +142,7 @@ func admit(s projections.Summary, role domain.Role, as AsOf) (asked, error) {
 	case sequence > at.Sequence:
 		return asked{}, fmt.Errorf("%w: it has %d events", ErrNotReached, at.Sequence)
 	}
-	a := asked{moment: moment{c.ID, at.Identity, sequence}, newest: sequence == 0 || sequence == at.Sequence}
+	a := asked{moment: moment{campaign: c.ID, identity: at.Identity, sequence: sequence}, newest: sequence == 0 || sequence == at.Sequence}
 	if sequence != 0 && sequence == c.Public.Sequence {
 		a.certification = c.Public.Certification
 	}

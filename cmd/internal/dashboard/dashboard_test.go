@@ -1,6 +1,7 @@
 package dashboard_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -202,6 +203,80 @@ func TestForgotten(t *testing.T) {
 	check(t, read(t.Context(), counts, 2))
 	if n := l.opened.Load() - before; n != 1 {
 		t.Errorf("event 2 was kept, beyond %d", dashboard.MaxKept)
+	}
+}
+
+// published is a history whose results as of an event are certified, by a digest,
+// and published.
+func published(t *testing.T, digest string) (h *projectiontest.History, sequence uint64) {
+	h = projectiontest.NewHistory(t, campaign)
+	h.Record(domain.CampaignClosed{})
+	sequence = h.Last()
+	h.Record(domain.ResultsCertified{Sequence: sequence, TallyDigest: cmp.Or(digest, h.Tally.Digest())})
+	h.Record(domain.ResultsPublished{Certified: h.Last()})
+	for i := range dashboard.MaxKept + 1 {
+		h.Record(domain.SpecialistRegistered{Specialist: fmt.Sprintf("velak-%d", i)})
+	}
+	return h, sequence
+}
+
+// public reads what anybody may see.
+func public(ctx context.Context, c *dashboard.Counts) (sequence uint64, err error) {
+	err = c.Read(ctx, campaign, "", dashboard.AsOf{}, func(r dashboard.Results) error {
+		s, err := r.Summary(ctx)
+		sequence = s.Position.Sequence
+		return err
+	})
+	return sequence, err
+}
+
+// TestPublicFirst: the published results are there however much else is asked
+// for, and stay.
+func TestPublicFirst(t *testing.T) {
+	h, want := published(t, "")
+	counts, l := newCounts(t, h)
+	defer counts.Close()
+	entered, leave := make(chan struct{}), make(chan struct{})
+	l.before = func(context.Context) error { entered <- struct{}{}; <-leave; return nil }
+	var others sync.WaitGroup
+	for _, sequence := range []uint64{1, 2} {
+		others.Go(func() {
+			if err := read(t.Context(), counts, sequence); err != nil {
+				t.Error(err)
+			}
+		})
+		<-entered
+	}
+	l.before = nil
+	if got, err := public(t.Context(), counts); err != nil || got != want {
+		t.Errorf("while others are counted it is %d, %v", got, err)
+	}
+	close(leave)
+	others.Wait()
+	for i := range uint64(dashboard.MaxKept) {
+		check(t, read(t.Context(), counts, want+2+i))
+	}
+	before := l.opened.Load()
+	if got, err := public(t.Context(), counts); err != nil || got != want || l.opened.Load() != before {
+		t.Errorf("after others were counted it is %d, %v, and counted again %d times", got, err, l.opened.Load()-before)
+	}
+}
+
+// TestOtherResults: nothing is told of a ledger of which the read model is not,
+// and no public results that are not those that were certified.
+func TestOtherResults(t *testing.T) {
+	h, _ := published(t, "sha256:00")
+	counts, _ := newCounts(t, h)
+	defer counts.Close()
+	if got, err := public(t.Context(), counts); !errors.Is(err, dashboard.ErrUnavailable) || !errors.Is(err, eventstore.ErrCorrupt) {
+		t.Errorf("with another digest: %d, %v", got, err)
+	}
+	h, _ = published(t, "")
+	counts, l := newCounts(t, h)
+	defer counts.Close()
+	l.history = projectiontest.NewHistory(t, "cita-kampana")
+	if err := read(t.Context(), counts, 2); !errors.Is(err, dashboard.ErrUnavailable) || !errors.Is(err, eventstore.ErrCorrupt) {
+		t.Errorf("of another ledger: %v", err)
 	}
 }
 

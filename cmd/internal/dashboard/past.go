@@ -18,11 +18,15 @@ const (
 	// maxCountEvents is how many events are counted for one answer. The largest
 	// ledger that is planned for has fewer.
 	maxCountEvents = 3_000_000
-	// maxCounting is how many are counted at a time, for each takes a processor.
+	// maxCounting is how many of the public results are counted at a time, and how
+	// many others, for each takes a processor.
 	maxCounting = 2
-	// maxKept is how many results are kept, those that were asked for
-	// last.
+	// maxKept is how many results are kept that are not public, those that were
+	// asked for last.
 	maxKept = 8
+	// maxPublicKept is how many public results are kept. There is one for each
+	// campaign, and a campaign takes a year.
+	maxPublicKept = 32
 	// countTimeout is how long one count may take, in time; a hundred thousand
 	// events take a second where everything is slow.
 	countTimeout = time.Minute
@@ -46,15 +50,17 @@ type Ledgers interface {
 
 // moment is an event of a ledger, known by the hash of its first event.
 type moment struct {
-	campaign string
-	identity projections.Hash
-	sequence uint64
+	campaign      string
+	identity      projections.Hash
+	sequence      uint64
+	certification uint64 // sequence of the event that certifies the results as of then, if these are public, else 0
 }
 
 // past counts as of earlier events.
 type past struct {
 	ledgers  Ledgers
 	codec    *domain.Codec
+	maxKept  int
 	ctx      context.Context // of all counting
 	stop     context.CancelFunc
 	work     sync.WaitGroup
@@ -90,9 +96,9 @@ func newSettled(t *domain.Tally) settled {
 // not be changed.
 func (s settled) Standings(context.Context) ([]domain.Standing, error) { return s.standings() }
 
-func newPast(ledgers Ledgers, codec *domain.Codec) *past {
+func newPast(ledgers Ledgers, codec *domain.Codec, maxKept int) *past {
 	ctx, stop := context.WithCancel(context.Background())
-	return &past{ledgers: ledgers, codec: codec, ctx: ctx, stop: stop, counting: make(chan struct{}, maxCounting)}
+	return &past{ledgers: ledgers, codec: codec, maxKept: maxKept, ctx: ctx, stop: stop, counting: make(chan struct{}, maxCounting)}
 }
 
 // close ends all counting. Nothing is begun any more afterwards.
@@ -139,7 +145,7 @@ func (p *past) find(m moment) (*counted, error) {
 		return nil, fmt.Errorf("%w: %d others are", ErrCounting, maxCounting)
 	}
 	c := &counted{moment: m, done: make(chan struct{})}
-	if len(p.kept) == maxKept {
+	if len(p.kept) == p.maxKept {
 		p.kept = slices.Delete(p.kept, 0, 1)
 	}
 	p.kept = append(p.kept, c)
@@ -164,7 +170,9 @@ func (p *past) forget(c *counted) {
 	p.kept = slices.DeleteFunc(p.kept, func(k *counted) bool { return k == c })
 }
 
-// replay folds the events up to a moment.
+// replay folds the events up to a moment. The gate has gone by the read model; so
+// that it has not spoken of another ledger, this one must begin with the same
+// event, and public results must be those that were certified.
 func (p *past) replay(m moment) (_ *domain.Tally, err error) {
 	ctx, stop := context.WithTimeout(p.ctx, countTimeout)
 	defer stop()
@@ -179,14 +187,48 @@ func (p *past) replay(m moment) (_ *domain.Tally, err error) {
 	}
 	defer func() { err = errors.Join(err, closeLedger(l)) }()
 	tally := new(domain.Tally)
-	err = projections.Replay(ctx, l, p.codec, 1, m.sequence, func(sequence uint64, e domain.Event) error {
+	err = projections.Replay(ctx, known{l, m.identity}, p.codec, 1, m.sequence, func(sequence uint64, e domain.Event) error {
 		_, err := tally.Apply(sequence, e)
 		return err
 	})
 	if err == nil && tally.Position() != m.sequence {
 		err = fmt.Errorf("%w: the ledger ends at event %d", eventstore.ErrCorrupt, tally.Position())
 	}
+	if err == nil && m.certification != 0 {
+		err = p.compare(ctx, l, m.certification, tally)
+	}
 	return tally, err
+}
+
+// compare holds what was counted against its certification.
+func (p *past) compare(ctx context.Context, l Ledger, certification uint64, tally *domain.Tally) error {
+	var certified domain.ResultsCertified // of another event: without a digest
+	err := projections.Replay(ctx, l, p.codec, certification, certification, func(_ uint64, e domain.Event) error {
+		certified, _ = e.Data.(domain.ResultsCertified)
+		return nil
+	})
+	if err == nil && certified.TallyDigest != tally.Digest() {
+		err = fmt.Errorf("%w: these are not the results that event %d certifies; run `paldies audit verify`", eventstore.ErrCorrupt, certification)
+	}
+	return err
+}
+
+// known is a ledger that must begin with the event of a hash.
+type known struct {
+	projections.Replayer
+	identity projections.Hash
+}
+
+// Replay implements projections.Replayer.
+func (k known) Replay(ctx context.Context, from, to uint64, fn func([]eventstore.Recorded) error) error {
+	return k.Replayer.Replay(ctx, from, to, func(batch []eventstore.Recorded) error {
+		for _, rec := range batch {
+			if rec.Sequence == 1 && projections.HashOf(rec.Data) != k.identity {
+				return fmt.Errorf("%w: the read model is of another ledger", eventstore.ErrCorrupt)
+			}
+		}
+		return fn(batch)
+	})
 }
 
 // closeLedger has a time of its own, for it comes when the context has ended.
