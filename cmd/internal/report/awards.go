@@ -12,7 +12,10 @@ import (
 // ErrNoRule says that nobody has named an award rule, and none is certified.
 var ErrNoRule = errors.New("no award rule is certified")
 
-// Awards are who is honoured by a rule, and why not others.
+// Awards are who is honoured by a rule, and why not others. Who that is stands in
+// the results; names, positions and places of work are those of the register at the
+// end of what was read, so that a misspelt name can be mended when results are
+// certified already.
 type Awards struct {
 	Campaign string           `json:"campaign"`
 	Title    string           `json:"title"`
@@ -78,20 +81,22 @@ func MakeAwards(ctx context.Context, s Source, rule *domain.AwardRule) (*Awards,
 	if err != nil {
 		return nil, err
 	}
+	register := tally.Register()
 	if rule != nil {
-		return awardsOf(tally, *rule, 0)
+		return awardsOf(tally, register, *rule, 0)
 	}
-	certified, ok := tally.Register().Campaign().Certification()
+	certified, ok := register.Campaign().Certification()
 	if !ok || certified.AwardRule == nil {
-		return nil, fmt.Errorf("campaign %s: %w", tally.Register().Campaign().ID, ErrNoRule)
+		return nil, fmt.Errorf("campaign %s: %w", register.Campaign().ID, ErrNoRule)
 	}
 	if tally, err = s.recount(ctx, certified); err != nil {
 		return nil, err
 	}
-	return awardsOf(tally, *certified.AwardRule, certified.Event)
+	return awardsOf(tally, register, *certified.AwardRule, certified.Event)
 }
 
-func awardsOf(t *domain.Tally, rule domain.AwardRule, event uint64) (*Awards, error) {
+// awardsOf are those for what was counted, with the names of a register.
+func awardsOf(t *domain.Tally, names *domain.Register, rule domain.AwardRule, event uint64) (*Awards, error) {
 	awards, err := t.Awards(rule)
 	if err != nil {
 		return nil, err
@@ -100,11 +105,11 @@ func awardsOf(t *domain.Tally, rule domain.AwardRule, event uint64) (*Awards, er
 	a := &Awards{Campaign: c.ID, Title: c.Title, Timezone: c.Timezone, Sequence: awards.Sequence, Event: event, Rule: rule, PassedOver: []Honoured{}}
 	for _, p := range []domain.Prize{awards.Specialists, awards.Institutions, awards.Letters} {
 		if given(rule, p.Award) {
-			a.Prizes = append(a.Prizes, prize(c, p))
+			a.Prizes = append(a.Prizes, prize(c, names, p))
 		}
 	}
 	for _, w := range awards.PassedOver {
-		a.PassedOver = append(a.PassedOver, honoured(w.Award, w.Winner))
+		a.PassedOver = append(a.PassedOver, honoured(names, w.Award, w.Winner))
 	}
 	return a, nil
 }
@@ -120,11 +125,11 @@ func given(r domain.AwardRule, a domain.Award) bool {
 	return r.Letters > 0 || r.LettersFrom > 0
 }
 
-func prize(c *domain.Campaign, p domain.Prize) Prize {
+func prize(c *domain.Campaign, names *domain.Register, p domain.Prize) Prize {
 	out := Prize{Award: p.Award, Places: p.Places, Winners: []Honoured{}, LastIn: p.LastIn, FirstOut: p.FirstOut,
 		Tied: []string{}, Contested: p.Contested, Unfit: p.Unfit}
 	for _, w := range p.Winners {
-		out.Winners = append(out.Winners, honoured(p.Award, w))
+		out.Winners = append(out.Winners, honoured(names, p.Award, w))
 	}
 	for _, tied := range p.Tied {
 		out.Tied = append(out.Tied, tied.String())
@@ -137,9 +142,9 @@ func prize(c *domain.Campaign, p domain.Prize) Prize {
 	return out
 }
 
-func honoured(a domain.Award, w domain.Winner) Honoured {
+func honoured(names *domain.Register, a domain.Award, w domain.Winner) Honoured {
 	h := Honoured{Award: a, Rank: w.Rank, Specialist: w.Specialist, Institution: w.Institution, Branch: w.Branch, Votes: w.Votes}
-	if s := w.Profile; s != nil {
+	if s, ok := names.Specialist(w.Specialist); ok {
 		h.Name, h.Position, h.Institution, h.Branch, h.Region = s.Name, s.Position, s.Institution, s.Branch, s.Region
 	}
 	return h

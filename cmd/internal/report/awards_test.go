@@ -211,6 +211,41 @@ func TestOwnTemplates(t *testing.T) {
 	}
 }
 
+// A name that was mended after the certification is the one that is printed, and
+// who wins stays.
+func TestMendedName(t *testing.T) {
+	s := newStory(t)
+	s.register("ilze", domain.Profile{Name: "Ilze Bēziņa"})
+	s.register("bez-varda", domain.Profile{})
+	s.vote("anna", "ilze", "web", time.Time{})
+	s.vote("bruno", "ilze", "web", time.Time{})
+	s.vote("anna", "bez-varda", "web", time.Time{})
+	s.add(domain.CampaignClosed{})
+	certified := s.certifyBy(domain.AwardRule{Specialists: 1, Letters: 1})
+	letters := func() (*report.Letters, error) { return report.NewLetters(awardsOf(t, s, nil), time.UTC, now) }
+	if _, err := letters(); err == nil || !strings.Contains(err.Error(), "specialist update") {
+		t.Fatalf("without a name: %v", err)
+	}
+	s.add(domain.SpecialistUpdated{Specialist: "bez-varda", Profile: domain.Profile{Name: "Žanete Šķēle", Position: "konsultante", Institution: "Cita iestāde", Branch: "Cēsis"}})
+	s.add(domain.SpecialistUpdated{Specialist: "ilze", Profile: domain.Profile{Name: "Ilze Bērziņa"}})
+	s.vote("fricis", "bez-varda", "web", time.Time{}) // above the fence
+	l, err := letters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := l.Letters[len(l.Letters)-1]
+	if last.Name != "Žanete Šķēle" || last.Position != "konsultante" || last.Institution != "Cita iestāde" || last.Branch != "Cēsis" || last.Votes != 1 {
+		t.Errorf("the letter is for %+v", last)
+	}
+	a := awardsOf(t, s, nil)
+	if names := who(a.Prizes[0].Winners); a.Event != certified || !slices.Equal(names, []string{"Ilze Bērziņa"}) {
+		t.Errorf("the awards are %q by event %d", names, a.Event)
+	}
+	if p := protocolOf(t, s, report.ProtocolConfig{}); !slices.Equal(who(p.Awards.Prizes[0].Winners), []string{"Ilze Bērziņa"}) {
+		t.Errorf("the protocol has %+v", p.Awards.Prizes[0])
+	}
+}
+
 // A letter without a name is none.
 func TestLetterWithoutName(t *testing.T) {
 	s := newStory(t)

@@ -164,7 +164,7 @@ func MakeProtocol(ctx context.Context, s Source, c ProtocolConfig) (*Protocol, e
 		if certified.AwardRule == nil {
 			continue
 		}
-		if p.Awards, err = awardsOf(counted, *certified.AwardRule, certified.Event); err != nil {
+		if p.Awards, err = awardsOf(counted, tally.Register(), *certified.AwardRule, certified.Event); err != nil {
 			return nil, err
 		}
 	}
