@@ -13,6 +13,7 @@ import (
 	"sakipaldies.lv/ledger/cmd/internal/node"
 	"sakipaldies.lv/ledger/cmd/internal/queue"
 	"sakipaldies.lv/ledger/cmd/internal/report"
+	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore/transparency"
 )
 
@@ -68,7 +69,7 @@ func (a *app) protocol(ctx context.Context, n *node.Node, o protocolOptions) (er
 	}
 	defer func() { err = errors.Join(err, closeLedger(l)) }()
 	c := report.ProtocolConfig{Now: a.now()}
-	if c.Log, err = a.signedLog(o.log, o.campaign); err != nil {
+	if c.Log, err = a.signedLog(ctx, n, o.log, o.campaign); err != nil {
 		return err
 	}
 	c.Refusals, err = queue.CountOutcomes(ctx, n.Conn(), o.campaign)
@@ -98,15 +99,16 @@ func (a *app) protocol(ctx context.Context, n *node.Node, o protocolOptions) (er
 	})
 }
 
-// signedLog is what was signed of a campaign, or nil where nothing is.
-func (a *app) signedLog(dir, campaign string) (*report.Log, error) {
+// signedLog is what was signed of a campaign, or nil where nothing is. What is not
+// in the data directory may have been signed on another computer.
+func (a *app) signedLog(ctx context.Context, n *node.Node, dir, campaign string) (*report.Log, error) {
 	f, err := a.logFolder(dir, campaign)
 	if err != nil {
 		return nil, err
 	}
 	keys, err := f.Keys()
 	if errors.Is(err, fs.ErrNotExist) && dir == "" {
-		return nil, nil
+		return signedElsewhere(ctx, n, campaign)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, noLog(dir, campaign)
@@ -119,7 +121,7 @@ func (a *app) signedLog(dir, campaign string) (*report.Log, error) {
 	}
 	checkpoint, err := f.Checkpoint(keys)
 	if errors.Is(err, transparency.ErrNotSealed) {
-		return nil, nil
+		return signedElsewhere(ctx, n, campaign)
 	}
 	if err != nil {
 		return nil, err
@@ -130,4 +132,14 @@ func (a *app) signedLog(dir, campaign string) (*report.Log, error) {
 	}
 	return &report.Log{Origin: checkpoint.Origin, Size: checkpoint.Size, Root: checkpoint.Root.String(),
 		Keys: strings.Fields(string(text))}, nil
+}
+
+// signedElsewhere is what the signer has recorded on the servers; the verifier keys
+// are where the log is.
+func signedElsewhere(ctx context.Context, n *node.Node, campaign string) (*report.Log, error) {
+	head, _, err := transparency.LoadSigned(ctx, n.Conn(), domain.StreamName(campaign))
+	if err != nil || head == (transparency.Signed{}) {
+		return nil, err
+	}
+	return &report.Log{Origin: originPrefix + campaign, Size: head.Size, Root: head.Root.String(), Keys: []string{}}, nil
 }

@@ -130,7 +130,7 @@ type Log struct {
 	Origin string   `json:"origin"`
 	Size   uint64   `json:"size"`
 	Root   string   `json:"root"` // base64
-	Keys   []string `json:"keys"` // verifier keys
+	Keys   []string `json:"keys"` // verifier keys; none where the log is on another computer
 }
 
 // ProtocolConfig is what the ledger does not say.

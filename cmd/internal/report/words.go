@@ -90,6 +90,7 @@ var words = map[string]struct{ lv, en string }{
 	"digest":             {"Skaitījuma kontrolsumma", "Digest of the tally"},
 	"log":                {"Parakstītais žurnāls", "The signed log"},
 	"log_none":           {"Žurnāls vēl nav parakstīts.", "Nothing is signed yet."},
+	"log_elsewhere":      {"Žurnālu paraksta cits dators; tur ir tā kopija un pārbaudes atslēga.", "The log is signed on another computer; a copy of it and the verifier key are there."},
 	"log_size":           {"Notikumi žurnālā", "Events in the log"},
 	"log_root":           {"Saknes jaucējvērtība", "Root hash"},
 	"log_key":            {"Pārbaudes atslēga", "Verifier key"},
