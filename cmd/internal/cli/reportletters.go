@@ -27,16 +27,18 @@ func (a *app) reportLettersCommand() *cobra.Command {
 			"--templates names a folder with a letters.html of your own, a template of Go's package\n" +
 			"html/template; other *.html files of the folder can be included. It gets Title,\n" +
 			"Campaign, Date and Letters, each with Number, Name, Position, Institution, Branch,\n" +
-			"Region, Rank, Votes and Specialist.",
+			"Region, Rank, Votes and Specialist.\n\n" +
+			"With --as-of-sequence the same letters can be written at any later time, but for Date.",
 		Args: cobra.NoArgs,
 	}
 	campaign, rules := campaignFlag(cmd), rulesFlag(cmd)
 	f := cmd.Flags()
+	f.Uint64Var(&o.asOf, "as-of-sequence", 0, "know only the first N events; 0 for all")
 	f.StringVar(&o.out, "out", "", "new folder for the letters (needed)")
 	f.StringVar(&o.templates, "templates", "", "folder of templates instead of the built-in one")
 	f.StringVar(&o.separator, "separator", ",", "between the fields of letters.csv: a comma, a semicolon or tab")
 	required(cmd, "out")
-	notFromEnvironment(cmd, "out")
+	notFromEnvironment(cmd, "out", "as-of-sequence")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		rule, err := readRule(*rules)
 		if err != nil {
@@ -46,7 +48,11 @@ func (a *app) reportLettersCommand() *cobra.Command {
 			return err
 		}
 		return a.withLedger(cmd, *campaign, func(ctx context.Context, l *eventstore.Ledger) error {
-			awards, err := a.awards(ctx, l, 0, rule)
+			s, err := a.source(ctx, l, o.asOf)
+			if err != nil {
+				return err
+			}
+			awards, err := a.awards(ctx, s, rule)
 			if err != nil {
 				return err
 			}
@@ -61,7 +67,7 @@ func (a *app) reportLettersCommand() *cobra.Command {
 			if err := writeNewFolder(o.out, func(dir string) error { return o.write(dir, letters) }); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.err, "%d letters in %s\n", len(letters.Letters), o.out)
+			_, err = fmt.Fprintf(a.err, "%d letters in %s, as of event %d\n", len(letters.Letters), o.out, s.Last)
 			return err
 		})
 	}
@@ -70,6 +76,7 @@ func (a *app) reportLettersCommand() *cobra.Command {
 
 // lettersOptions are the flags of `report letters`.
 type lettersOptions struct {
+	asOf      uint64
 	out       string
 	templates string // empty for the built-in one
 	separator string

@@ -42,20 +42,25 @@ func (a *app) reportProtocolCommand() *cobra.Command {
 			"window, votes by what became of them and by channel, refusals where they are known,\n" +
 			"annulments by decision with the votes before and after, the first places, what was\n" +
 			"certified and signed, and the commands that check all of it. Certified results are\n" +
-			"counted again; exit code 3 says that they are not those of the ledger.",
+			"counted again; exit code 3 says that they are not those of the ledger.\n\n" +
+			"Refusals and what is signed are of the moment of making: with --as-of-sequence they\n" +
+			"are left out, and the same protocol can be made at any later time.",
 		Args: cobra.NoArgs,
 	}
 	campaign := campaignFlag(cmd)
 	dir := logFlag(cmd, "folder of the log (default: log/ID in the data directory)")
 	language := languageFlag(cmd, "")
 	cmd.Flags().StringVar(&o.file, "file", "", "new file to write instead of standard output")
-	cmd.Flags().Uint64Var(&o.asOf, "as-of-sequence", 0, "tell what the first N events say; 0 for all")
+	cmd.Flags().Uint64Var(&o.asOf, "as-of-sequence", 0, "tell what the first N events say, and nothing that is of now; 0 for all")
 	notFromEnvironment(cmd, "file", "as-of-sequence")
 	format := formatFlag(cmd, asMarkdown, asHTML, asJSON)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		o.campaign, o.log, o.format = *campaign, *dir, *format
 		if o.language, err = report.ParseLanguage(*language); err != nil {
 			return usagef("--lang: %v", err)
+		}
+		if o.asOf != 0 && o.log != "" {
+			return usagef("--log tells what is signed now; leave it out with --as-of-sequence")
 		}
 		return a.withNode(cmd, func(ctx context.Context, n *node.Node) error { return a.protocol(ctx, n, o) })
 	}
@@ -68,15 +73,11 @@ func (a *app) protocol(ctx context.Context, n *node.Node, o protocolOptions) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, closeLedger(l)) }()
-	c := report.ProtocolConfig{Now: a.now()}
-	if c.Log, err = a.signedLog(ctx, n, o.log, o.campaign); err != nil {
-		return err
-	}
-	c.Refusals, err = queue.CountOutcomes(ctx, n.Conn(), o.campaign)
-	if errors.Is(err, queue.ErrNoQueue) {
-		c.Refusals = nil // nothing was handed in by it
-	} else if err != nil {
-		return err
+	var c report.ProtocolConfig
+	if o.asOf == 0 {
+		if c, err = a.ofNow(ctx, n, o); err != nil {
+			return err
+		}
 	}
 	s, err := a.source(ctx, l, o.asOf)
 	if err != nil {
@@ -97,6 +98,19 @@ func (a *app) protocol(ctx context.Context, n *node.Node, o protocolOptions) (er
 		}
 		return p.Markdown(w, o.language)
 	})
+}
+
+// ofNow is what a protocol tells of the moment in which it is made.
+func (a *app) ofNow(ctx context.Context, n *node.Node, o protocolOptions) (c report.ProtocolConfig, err error) {
+	c.Now = a.now()
+	if c.Log, err = a.signedLog(ctx, n, o.log, o.campaign); err != nil {
+		return c, err
+	}
+	c.Refusals, err = queue.CountOutcomes(ctx, n.Conn(), o.campaign)
+	if errors.Is(err, queue.ErrNoQueue) {
+		c.Refusals, err = nil, nil // nothing was handed in by it
+	}
+	return c, err
 }
 
 // signedLog is what was signed of a campaign, or nil where nothing is. What is not

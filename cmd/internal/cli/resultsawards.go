@@ -38,7 +38,11 @@ func (a *app) resultsAwardsCommand() *cobra.Command {
 			return err
 		}
 		return a.withLedger(cmd, *campaign, func(ctx context.Context, ledger *eventstore.Ledger) error {
-			awards, err := a.awards(ctx, ledger, asOf, rule)
+			s, err := a.source(ctx, ledger, asOf)
+			if err != nil {
+				return err
+			}
+			awards, err := a.awards(ctx, s, rule)
 			switch {
 			case err != nil:
 				return err
@@ -57,11 +61,7 @@ func languageFlag(cmd *cobra.Command, what string) *string {
 }
 
 // awards are by a rule, or by the certified one when it is nil.
-func (a *app) awards(ctx context.Context, l *eventstore.Ledger, asOf uint64, rule *domain.AwardRule) (*report.Awards, error) {
-	s, err := a.source(ctx, l, asOf)
-	if err != nil {
-		return nil, err
-	}
+func (a *app) awards(ctx context.Context, s report.Source, rule *domain.AwardRule) (*report.Awards, error) {
 	stop := a.progress("count", 0, s.Read.Load) // certified results are counted again
 	awards, err := report.MakeAwards(ctx, s, rule)
 	stop()

@@ -32,13 +32,13 @@ type Protocol struct {
 	ClosedAt     time.Time     `json:"closed_at,omitzero"` // when that was recorded
 	AsOfSequence uint64        `json:"as_of_sequence"`
 	AsOfTime     time.Time     `json:"as_of_time"`
-	MadeAt       time.Time     `json:"made_at"`
+	MadeAt       time.Time     `json:"made_at,omitzero"`
 	TallyDigest  string        `json:"tally_digest"`
 
 	Votes        VoteTotals     `json:"votes"`
 	Channels     []ChannelVotes `json:"channels"`
 	Annulments   []Annulments   `json:"annulments"`
-	Refusals     []Refused      `json:"refusals"` // of the queue; null where nothing is known of them
+	Refusals     []Refused      `json:"refusals,omitzero"` // of the queue; left out where nothing is known of them
 	Specialists  []Place        `json:"specialists"`
 	Institutions []Place        `json:"institutions"`
 	// Certifications are in their order, and the last one is in force.
@@ -53,6 +53,10 @@ type Protocol struct {
 
 	zone *time.Location
 }
+
+// Reproducible says whether everything is as of the event, so that the same protocol
+// can be made at any later time.
+func (p *Protocol) Reproducible() bool { return p.MadeAt.IsZero() }
 
 // KnowsRefusals says whether there is anything to say about refusals.
 func (p *Protocol) KnowsRefusals() bool { return p.Refusals != nil }
@@ -133,7 +137,8 @@ type Log struct {
 	Keys   []string `json:"keys"` // verifier keys; none where the log is on another computer
 }
 
-// ProtocolConfig is what the ledger does not say.
+// ProtocolConfig is what the ledger does not say. All of it is of the moment of
+// making; the zero value leaves it out.
 type ProtocolConfig struct {
 	// Refusals counts the outcomes of the queue by code. Nil where there are none.
 	Refusals map[string]int
@@ -168,7 +173,9 @@ func MakeProtocol(ctx context.Context, s Source, c ProtocolConfig) (*Protocol, e
 			return nil, err
 		}
 	}
-	p.Log, p.MadeAt, p.Refusals = c.Log, domain.Timestamp(c.Now), refused(c.Refusals)
+	if !c.Now.IsZero() {
+		p.Log, p.MadeAt, p.Refusals = c.Log, domain.Timestamp(c.Now), refused(c.Refusals)
+	}
 	return p, nil
 }
 

@@ -95,6 +95,7 @@ var words = map[string]struct{ lv, en string }{
 	"log_root":           {"Saknes jaucējvērtība", "Root hash"},
 	"log_key":            {"Pārbaudes atslēga", "Verifier key"},
 	"log_behind":         {"Vēl nav parakstīti notikumi pēc", "Not signed yet are the events after"},
+	"reproducible":       {"Kas noraidīts un kas parakstīts, te nav teikts: tas attiecas uz izgatavošanas brīdi, bet šo protokolu tieši tādu var izgatavot jebkad.", "What was refused and what is signed is left out: it is of the moment of making, and this protocol can be made just so at any time."},
 	"verify":             {"Kā pārbaudīt", "How to check this"},
 	"verify_text":        {"Ar žurnāla kopiju un pārbaudes atslēgu failā to var jebkurš, bez servera un neuzticoties nevienam:", "With a copy of the log and the verifier key in a file anybody can, without a server and without trusting anybody:"},
 	"awards":             {"Balvas", "Awards"},
