@@ -106,9 +106,9 @@ func (a *app) ofNow(ctx context.Context, n *node.Node, o protocolOptions) (c rep
 	if c.Log, err = a.signedLog(ctx, n, o.log, o.campaign); err != nil {
 		return c, err
 	}
-	c.Refusals, err = queue.CountOutcomes(ctx, n.Conn(), o.campaign)
+	c.Outcomes, err = queue.CountOutcomes(ctx, n.Conn(), o.campaign)
 	if errors.Is(err, queue.ErrNoQueue) {
-		c.Refusals, err = nil, nil // nothing was handed in by it
+		c.Outcomes, err = nil, nil // nothing was handed in by it
 	}
 	return c, err
 }

@@ -20,11 +20,14 @@ func (a *app) resultsAwardsCommand() *cobra.Command {
 		Short: "Say who is honoured by the award rule, and what decided each boundary",
 		Long: "Say who gets awards and letters of gratitude, and what decided each boundary: by the\n" +
 			"rule and for the results that were certified last, or with --rules by any rule for\n" +
-			"what is counted now. All who tie at a boundary win, unless a recorded decision chose.",
+			"what is counted now. All who tie at a boundary win, unless a recorded decision chose.\n\n" +
+			"-o csv has a row for each winner (outcome: honoured) with what decided the boundary of\n" +
+			"the award, a row without a winner for an award that nobody gets (nobody), and a row\n" +
+			"for everybody who would have won but was withdrawn (passed_over).",
 		Args: cobra.NoArgs,
 	}
 	campaign, rules := campaignFlag(cmd), rulesFlag(cmd)
-	language := languageFlag(cmd, "of -o md: ")
+	language := languageFlag(cmd, "of -o md, and of the boundaries in -o csv: ")
 	cmd.Flags().Uint64Var(&asOf, "as-of-sequence", 0, "know only the first N events; 0 for all")
 	notFromEnvironment(cmd, "as-of-sequence")
 	format := formatFlag(cmd, asTable, asCSV, asJSON, asMarkdown)
@@ -49,7 +52,7 @@ func (a *app) resultsAwardsCommand() *cobra.Command {
 			case *format == asMarkdown:
 				return awards.Markdown(a.out, l)
 			}
-			return a.printAwards(*format, awards)
+			return a.printAwards(*format, l, awards)
 		})
 	}
 	return cmd
@@ -71,7 +74,14 @@ func (a *app) awards(ctx context.Context, s report.Source, rule *domain.AwardRul
 	return awards, err
 }
 
-func (a *app) printAwards(f format, awards *report.Awards) error {
+func (a *app) printAwards(f format, language report.Language, awards *report.Awards) error {
+	if f == asCSV {
+		l, err := awardsListing(awards, language)
+		if err != nil {
+			return err
+		}
+		return a.print(f, l)
+	}
 	l := listing{columns: []string{"award", "rank", "specialist_id", "name", "institution", "branch", "region", "votes"}, value: awards}
 	for _, p := range awards.Prizes {
 		for _, w := range p.Winners {
@@ -98,4 +108,36 @@ func (a *app) printAwards(f format, awards *report.Awards) error {
 	}
 	_, err := fmt.Fprintf(a.out, "by %s, as of event %d\n", by, awards.Sequence)
 	return err
+}
+
+// Outcomes are what awardsListing says of somebody.
+const (
+	outcomeHonoured   = "honoured"
+	outcomeNobody     = "nobody"
+	outcomePassedOver = "passed_over"
+)
+
+// awardsListing is everything about awards in one table.
+func awardsListing(awards *report.Awards, language report.Language) (listing, error) {
+	l := listing{columns: []string{"award", "outcome", "rank", "specialist_id", "name", "institution", "branch", "region", "votes", "boundary"}}
+	row := func(outcome string, h report.Honoured, boundary string) {
+		l.rows = append(l.rows, []string{string(h.Award), outcome, rank(h.Rank), h.Specialist, h.Name, h.Institution, h.Branch, h.Region,
+			strconv.FormatInt(h.Votes, 10), boundary})
+	}
+	for _, p := range awards.Prizes {
+		boundary, err := p.Boundary(language)
+		if err != nil {
+			return l, err
+		}
+		if len(p.Winners) == 0 {
+			l.rows = append(l.rows, []string{string(p.Award), outcomeNobody, "", "", "", "", "", "", "", boundary})
+		}
+		for _, w := range p.Winners {
+			row(outcomeHonoured, w, boundary)
+		}
+	}
+	for _, h := range awards.PassedOver {
+		row(outcomePassedOver, h, "")
+	}
+	return l, nil
 }

@@ -113,12 +113,16 @@ func TestAwardsDecidedAndCertified(t *testing.T) {
 	if got, want := boundary(t, letters, report.Latvian), fmt.Sprintf("Uz robežas balsu skaits 2 ir vienāds 3 kandidātiem, vietu skaits ir 2; izvēli nosaka lēmums SIF-2019/11 (notikums %d): Lozējot.", decided); got != want {
 		t.Errorf("it is told as %q, want %q", got, want)
 	}
-	// The protocol has them too, in both kinds.
+	// The protocol has them too, in both kinds, and who would have won.
 	p := protocolOf(t, s, report.ProtocolConfig{})
 	if p.Awards == nil || p.Awards.Event != certified {
 		t.Fatalf("the protocol has the awards %+v", p.Awards)
 	}
-	_, _, rows := readHTML(t, render(t, func(to *bytes.Buffer) error { return p.HTML(to, report.Latvian) }))
+	text, _, rows := readHTML(t, render(t, func(to *bytes.Buffer) error { return p.HTML(to, report.Latvian) }))
+	const passedOver = "Aizgājusi (Balva speciālistiem), 9"
+	if !strings.Contains(text, passedOver) {
+		t.Errorf("the page lacks %q", passedOver)
+	}
 	if want := []string{"2", "<b>Jānis</b> & dēls", "Ūdensrožu reģistrs, Rēzekne", "2"}; !slices.ContainsFunc(rows, func(row []string) bool { return slices.Equal(row, want) }) {
 		t.Errorf("the page lacks %q", want)
 	}
@@ -126,7 +130,7 @@ func TestAwardsDecidedAndCertified(t *testing.T) {
 		string(render(t, func(to *bytes.Buffer) error { return p.Markdown(to, report.Latvian) })),
 		string(render(t, func(to *bytes.Buffer) error { return a.Markdown(to, report.Latvian) })),
 	} {
-		for _, want := range []string{"\n### Pateicības raksti\n", "lēmums SIF-2019/11", "\n| 1 | Ūdensrožu reģistrs / Rēzekne | 6 |\n", "| \\<b\\>Jānis\\</b\\> \\& dēls | Ūdensrožu reģistrs, Rēzekne | 2 |\n"} {
+		for _, want := range []string{"\n### Pateicības raksti\n", "\n- " + passedOver + "\n", "lēmums SIF-2019/11", "\n| 1 | Ūdensrožu reģistrs / Rēzekne | 6 |\n", "| \\<b\\>Jānis\\</b\\> \\& dēls | Ūdensrožu reģistrs, Rēzekne | 2 |\n"} {
 			if !strings.Contains(md, want) {
 				t.Errorf("the Markdown lacks %q: %s", want, md)
 			}

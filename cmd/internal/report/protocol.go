@@ -38,14 +38,15 @@ type Protocol struct {
 	Votes        VoteTotals     `json:"votes"`
 	Channels     []ChannelVotes `json:"channels"`
 	Annulments   []Annulments   `json:"annulments"`
-	Refusals     []Refused      `json:"refusals,omitzero"` // of the queue; left out where nothing is known of them
+	Decided      int            `json:"queue_outcomes,omitzero"` // submissions that were decided in the queue, refused or not
+	Refusals     []Refused      `json:"refusals,omitzero"`       // of the queue; left out where nothing is known of them
 	Specialists  []Place        `json:"specialists"`
 	Institutions []Place        `json:"institutions"`
 	// Certifications are in their order, and the last one is in force.
 	Certifications []Certification `json:"certifications"`
 	Published      uint64          `json:"published_by,omitzero"` // sequence of the newest results.published
-	// ChangedBy is the last event that changed the results after the newest
-	// certification, or 0.
+	// ChangedBy is the last event that changed the results, or decided on a tie,
+	// after the newest certification, or 0.
 	ChangedBy uint64 `json:"changed_by,omitzero"`
 	// Awards are by the rule of the newest certification, or null.
 	Awards *Awards `json:"awards"`
@@ -127,6 +128,7 @@ type Certification struct {
 	LogRoot     string    `json:"log_root,omitzero"`
 	Supersedes  uint64    `json:"supersedes,omitzero"`
 	Reason      string    `json:"reason,omitzero"`
+	Public      bool      `json:"public"` // the published results are these
 }
 
 // Log is what was signed of the ledger.
@@ -140,8 +142,8 @@ type Log struct {
 // ProtocolConfig is what the ledger does not say. All of it is of the moment of
 // making; the zero value leaves it out.
 type ProtocolConfig struct {
-	// Refusals counts the outcomes of the queue by code. Nil where there are none.
-	Refusals map[string]int
+	// Outcomes counts those of the queue by code. Nil where there is no queue.
+	Outcomes map[string]int
 	Log      *Log // nil where nothing is signed
 	Now      time.Time
 }
@@ -174,7 +176,10 @@ func MakeProtocol(ctx context.Context, s Source, c ProtocolConfig) (*Protocol, e
 		}
 	}
 	if !c.Now.IsZero() {
-		p.Log, p.MadeAt, p.Refusals = c.Log, domain.Timestamp(c.Now), refused(c.Refusals)
+		p.Log, p.MadeAt, p.Refusals = c.Log, domain.Timestamp(c.Now), refused(c.Outcomes)
+		for _, n := range c.Outcomes {
+			p.Decided += n
+		}
 	}
 	return p, nil
 }
@@ -222,7 +227,7 @@ type protocolFold struct {
 	protocol   *Protocol
 	decisions  map[string]*decisionFold
 	merged     map[string][]string // ids whose votes count under one, as far as they were asked for since the last merge
-	lastChange uint64              // of the results
+	lastChange uint64              // of the results or of who is honoured
 }
 
 // decisionFold are the annulments of a decision, as far as they were read.
@@ -246,7 +251,7 @@ func (f *protocolFold) take(sequence uint64, e domain.Event) error {
 		if !delta.Void {
 			f.annul(sequence, e.Time, d)
 		}
-	case domain.SpecialistRegistered, domain.SpecialistUpdated, domain.SpecialistWithdrawn, domain.SpecialistMerged:
+	case domain.SpecialistRegistered, domain.SpecialistUpdated, domain.SpecialistWithdrawn, domain.SpecialistMerged, domain.ResultsDecided:
 		if !delta.Void {
 			f.lastChange, f.merged = sequence, nil
 		}
@@ -329,6 +334,9 @@ func (f *protocolFold) finish() error {
 		p.Annulments = append(p.Annulments, under.Annulments)
 	}
 	slices.SortFunc(p.Annulments, func(a, b Annulments) int { return cmp.Compare(a.First, b.First) })
+	for i := range p.Certifications {
+		p.Certifications[i].Public = p.Certifications[i].Event == c.Public.Certification
+	}
 	if n := len(p.Certifications); n > 0 && f.lastChange > p.Certifications[n-1].Sequence {
 		p.ChangedBy = f.lastChange
 	}

@@ -35,7 +35,7 @@ func TestProtocol(t *testing.T) {
 	s := wholeStory(t)
 	certified := s.certify(0, "")
 	published := s.add(domain.ResultsPublished{Certified: certified})
-	p := protocolOf(t, s, report.ProtocolConfig{Log: signed, Refusals: map[string]int{"accepted": 7, "already_voted": 3, "too_late": 1}})
+	p := protocolOf(t, s, report.ProtocolConfig{Log: signed, Outcomes: map[string]int{"accepted": 7, "already_voted": 3, "too_late": 1}})
 	if want := (report.VoteTotals{Cast: 9, Active: 5, Retracted: 1, Annulled: 2, Void: 1, Voters: 3}); p.Votes != want {
 		t.Errorf("the votes are %+v, want %+v", p.Votes, want)
 	}
@@ -123,10 +123,34 @@ func TestProtocolOfCertifications(t *testing.T) {
 	if p := protocolOf(t, s, report.ProtocolConfig{}); p.ChangedBy != changed {
 		t.Errorf("changed by %d, want %d", p.ChangedBy, changed)
 	}
-	s.certify(first, "Anulēta balss.")
+	s.add(domain.ResultsPublished{Certified: first})
+	second := s.certify(first, "Anulēta balss.")
+	public := func(want uint64) {
+		t.Helper()
+		p := protocolOf(t, s, report.ProtocolConfig{})
+		for _, c := range p.Certifications {
+			if c.Public != (c.Event == want) {
+				t.Errorf("public is event %d, not so: %+v", want, c)
+			}
+		}
+		text, _, _ := readHTML(t, render(t, func(to *bytes.Buffer) error { return p.HTML(to, report.English) }))
+		md := string(render(t, func(to *bytes.Buffer) error { return p.Markdown(to, report.English) }))
+		for _, page := range []string{text, md} {
+			if strings.Count(page, "these are the public results") != 1 || strings.Count(page, ", not public") != 1 {
+				t.Errorf("it does not say which results are public: %s", page)
+			}
+		}
+	}
+	public(first) // though the status is published
+	s.add(domain.ResultsPublished{Certified: second})
+	public(second)
 	p := protocolOf(t, s, report.ProtocolConfig{})
 	if p.ChangedBy != 0 || len(p.Certifications) != 2 || p.Certifications[1].Supersedes != first {
 		t.Errorf("the protocol is %+v", p)
+	}
+	decided := s.add(domain.ResultsDecided{Award: domain.Letter, Winners: []domain.Candidate{{Specialist: "ilze"}}, Others: []domain.Candidate{{Specialist: "janis"}}, Decision: "SIF-2019/11", Reason: "Lozējot."})
+	if p := protocolOf(t, s, report.ProtocolConfig{}); p.ChangedBy != decided {
+		t.Errorf("after a decision on a tie it is changed by %d, want %d", p.ChangedBy, decided)
 	}
 	s.add(domain.ResultsCertified{Sequence: uint64(len(s.log)), TallyDigest: "sha256:00", Supersedes: 1, Reason: "Viltota."})
 	if _, err := report.MakeProtocol(t.Context(), s.ledger().source(t), report.ProtocolConfig{}); !errors.Is(err, report.ErrDigest) {
@@ -182,7 +206,7 @@ func TestProtocolTexts(t *testing.T) {
 	s := wholeStory(t)
 	s.register("skripts", domain.Profile{Name: "<script>alert(1)</script>", Institution: "a|b*c_"})
 	s.certify(0, "")
-	p := protocolOf(t, s, report.ProtocolConfig{Log: signed, Refusals: map[string]int{"already_voted": 3}})
+	p := protocolOf(t, s, report.ProtocolConfig{Log: signed, Outcomes: map[string]int{"already_voted": 3}})
 	for language, sentence := range map[report.Language]string{report.Latvian: "Par šo speciālistu šis balsotājs jau ir nobalsojis.", report.English: "This voter has voted for this specialist already."} {
 		page := render(t, func(to *bytes.Buffer) error { return p.HTML(to, language) })
 		text, elements, rows := readHTML(t, page)
@@ -223,7 +247,11 @@ func TestProtocolOfNothing(t *testing.T) {
 			t.Errorf("it lacks %q: %s", want, md)
 		}
 	}
-	p.Refusals = []report.Refused{}
+	p.Refusals, p.MadeAt = []report.Refused{}, now
+	if md := string(render(t, func(to *bytes.Buffer) error { return p.Markdown(to, report.English) })); !strings.Contains(md, "No submission was decided in the queue.") {
+		t.Errorf("a queue that nobody used: %s", md)
+	}
+	p.Decided = 1
 	if md := string(render(t, func(to *bytes.Buffer) error { return p.Markdown(to, report.English) })); !strings.Contains(md, "Nothing was refused in the queue.") {
 		t.Errorf("no refusals: %s", md)
 	}
