@@ -13,13 +13,25 @@ import (
 // copy.
 func mustBeNew(name string) error {
 	if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is there already: choose another name, or remove it", name)
+		return isThere(name)
 	}
 	return nil
 }
 
-// writeNewFile makes a file that is there, durably, as a whole or not at all. Only
-// its owner can read it.
+func isThere(name string) error {
+	return fmt.Errorf("%s is there already: choose another name, or remove it", name)
+}
+
+// sameName says whether two names, of files that need not be there yet, are one.
+func sameName(a, b string) (bool, error) {
+	absoluteA, errA := filepath.Abs(a)
+	absoluteB, errB := filepath.Abs(b)
+	return absoluteA == absoluteB, errors.Join(errA, errB)
+}
+
+// writeNewFile makes a file that is there as a whole or not at all. Only its owner
+// can read it. It gets its name by a link, which fails where a renaming would
+// replace what somebody else has written meanwhile.
 func writeNewFile(name string, write func(io.Writer) error) (err error) {
 	if err := mustBeNew(name); err != nil {
 		return err
@@ -28,11 +40,7 @@ func writeNewFile(name string, write func(io.Writer) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(file.Name()))
-		}
-	}()
+	defer func() { err = errors.Join(err, os.Remove(file.Name())) }()
 	err = write(file)
 	if err == nil {
 		err = file.Sync()
@@ -40,10 +48,14 @@ func writeNewFile(name string, write func(io.Writer) error) (err error) {
 	if err = errors.Join(err, file.Close()); err != nil {
 		return err
 	}
-	return os.Rename(file.Name(), name)
+	if err = os.Link(file.Name(), name); errors.Is(err, fs.ErrExist) {
+		return isThere(name)
+	}
+	return err
 }
 
-// writeNewFolder makes a folder that is there with all its files or not at all.
+// writeNewFolder makes a folder that is there with all its files or not at all. A
+// folder with files is not replaced by the renaming.
 func writeNewFolder(name string, fill func(dir string) error) (err error) {
 	if err := mustBeNew(name); err != nil {
 		return err

@@ -66,7 +66,7 @@ func (a *app) reportExportCommand() *cobra.Command {
 	f.BoolVar(&o.bom, "bom", false, "begin csv with a byte order mark, by which Excel knows UTF-8")
 	f.BoolVar(&o.pseudonyms, "pseudonyms", false, "add the voters' pseudonyms: they tell which votes are of one person")
 	f.Uint64Var(&o.asOf, "as-of-sequence", 0, "export what the first N events say; 0 for all")
-	notFromEnvironment(cmd, "what", "file", "totals", "pseudonyms", "as-of-sequence")
+	notFromEnvironment(cmd, "what", "file", "totals", "separator", "bom", "pseudonyms", "as-of-sequence")
 	format := formatFlag(cmd, asCSV, asXLSX, asJSON)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.format = *format
@@ -94,8 +94,13 @@ func (a *app) checkExport(cmd *cobra.Command, o exportOptions) error {
 	case o.format == asXLSX && o.file == "" && isTerminal(a.out):
 		return usagef("a workbook is no text: name a new file with --file")
 	}
-	if o.file != "" && o.file == o.totals {
-		return usagef("--file and --totals are the same file")
+	if o.file != "" && o.totals != "" {
+		switch same, err := sameName(o.file, o.totals); {
+		case err != nil:
+			return err
+		case same:
+			return usagef("--file and --totals are the same file")
+		}
 	}
 	// Before the ledger is read, which may take minutes.
 	for _, name := range []string{o.file, o.totals} {

@@ -38,7 +38,7 @@ func (a *app) reportLettersCommand() *cobra.Command {
 	f.StringVar(&o.templates, "templates", "", "folder of templates instead of the built-in one")
 	f.StringVar(&o.separator, "separator", ",", "between the fields of letters.csv: a comma, a semicolon or tab")
 	required(cmd, "out")
-	notFromEnvironment(cmd, "out", "as-of-sequence")
+	notFromEnvironment(cmd, "out", "separator", "as-of-sequence")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		rule, err := readRule(*rules)
 		if err != nil {
