@@ -188,7 +188,7 @@ func (a *app) writeOut(file string, write func(io.Writer) error) error {
 }
 
 func (a *app) exportTo(ctx context.Context, w io.Writer, s report.Source, o exportOptions) (summary report.Summary, err error) {
-	sheet, closeSheet, err := newSheet(w, o)
+	sheet, closeSheet, err := newSheet(ctx, w, o)
 	if err != nil {
 		return summary, err
 	}
@@ -199,11 +199,11 @@ func (a *app) exportTo(ctx context.Context, w io.Writer, s report.Source, o expo
 	return report.Votes(ctx, s, sheet, o.pseudonyms, a.now())
 }
 
-func newSheet(w io.Writer, o exportOptions) (report.Sheet, func() error, error) {
+func newSheet(ctx context.Context, w io.Writer, o exportOptions) (report.Sheet, func() error, error) {
 	nothing := func() error { return nil }
 	switch o.format {
 	case asXLSX:
-		x, err := report.NewXLSX(w)
+		x, err := report.NewXLSX(ctx, w)
 		if err != nil {
 			return nil, nil, err
 		}

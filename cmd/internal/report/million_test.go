@@ -136,7 +136,7 @@ func countByStatus(r io.Reader) map[string]int64 {
 // time, follow their number.
 func TestManyVotesInWorkbook(t *testing.T) {
 	const votes = 50_000
-	x, err := report.NewXLSX(io.Discard)
+	x, err := report.NewXLSX(t.Context(), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

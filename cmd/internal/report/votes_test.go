@@ -2,6 +2,7 @@ package report_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -34,7 +35,7 @@ func export(tb testing.TB, s report.Source, write func(to report.Sheet) (report.
 	if err != nil {
 		tb.Fatal(err)
 	}
-	asXLSX, err := report.NewXLSX(&x)
+	asXLSX, err := report.NewXLSX(tb.Context(), &x)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -320,7 +321,7 @@ func TestSeparatorAndMark(t *testing.T) {
 // A sheet has as many rows as a spreadsheet can show; then comes the next one.
 func TestFurtherSheets(t *testing.T) {
 	var out bytes.Buffer
-	x, err := report.NewXLSX(&out)
+	x, err := report.NewXLSX(t.Context(), &out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -388,7 +389,7 @@ func TestFaults(t *testing.T) {
 	t.Setenv("TMPDIR", temporary)
 	boom := errors.New("disks pilns")
 	ledger := wholeStory(t).ledger()
-	x, err := report.NewXLSX(failing{boom})
+	x, err := report.NewXLSX(t.Context(), failing{boom})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -424,6 +425,33 @@ func TestFaults(t *testing.T) {
 		if _, err := report.Votes(t.Context(), ledger.source(t), discard(t), false, now); !errors.Is(err, boom) {
 			t.Errorf("reading %d: %v", pass+1, err)
 		}
+	}
+}
+
+// endedAtEnd is a workbook whose context ends when its rows are there.
+type endedAtEnd struct {
+	*report.XLSX
+	end context.CancelFunc
+}
+
+func (e endedAtEnd) End(s report.Summary) error {
+	e.end()
+	return e.XLSX.End(s)
+}
+
+// What takes longest about a workbook is to pack it; that can be interrupted, too.
+func TestPackingInterrupted(t *testing.T) {
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	x, err := report.NewXLSX(ctx, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := report.Votes(ctx, wholeStory(t).ledger().source(t), endedAtEnd{x, end}, false, now); !errors.Is(err, context.Canceled) {
+		t.Errorf("the error is %v", err)
+	}
+	if err := x.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,8 @@
 package report
 
 import (
+	"archive/zip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -40,14 +42,16 @@ type XLSX struct {
 	bold    int
 }
 
-// NewXLSX will write to w. The caller closes it, whatever happens.
-func NewXLSX(w io.Writer) (x *XLSX, err error) {
+// NewXLSX will write to w, until the context ends. The caller closes it, whatever
+// happens.
+func NewXLSX(ctx context.Context, w io.Writer) (x *XLSX, err error) {
 	x = &XLSX{out: w, limit: sheetRows}
 	// Excelize keeps the rows in memory where it can make no file.
 	if x.folder, err = os.MkdirTemp("", "paldies-export-*"); err != nil {
 		return nil, fmt.Errorf("a workbook's rows need a temporary folder: %w", err)
 	}
 	x.file = excelize.NewFile(excelize.Options{TmpDir: x.folder})
+	x.file.SetZipWriter(func(w io.Writer) excelize.ZipWriter { return zipping{zip.NewWriter(w), ctx} })
 	format := "yyyy-mm-dd hh:mm:ss.000"
 	x.date, err = x.file.NewStyle(&excelize.Style{CustomNumFmt: &format})
 	if err == nil {
@@ -61,6 +65,34 @@ func NewXLSX(w io.Writer) (x *XLSX, err error) {
 
 // Close removes what is temporary.
 func (x *XLSX) Close() error { return errors.Join(x.file.Close(), os.RemoveAll(x.folder)) }
+
+// zipping packs a workbook, which takes the longest of all, until the context ends.
+type zipping struct {
+	*zip.Writer
+	ctx context.Context
+}
+
+// Create implements excelize.ZipWriter.
+func (z zipping) Create(name string) (io.Writer, error) {
+	if err := z.ctx.Err(); err != nil {
+		return nil, err
+	}
+	w, err := z.Writer.Create(name)
+	return untilEnd{z.ctx, w}, err
+}
+
+type untilEnd struct {
+	ctx context.Context
+	to  io.Writer
+}
+
+// Write implements io.Writer.
+func (u untilEnd) Write(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.to.Write(p)
+}
 
 // Begin implements Sheet.
 func (x *XLSX) Begin(about About, columns []Column, zone *time.Location) error {
