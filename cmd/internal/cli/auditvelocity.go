@@ -38,7 +38,7 @@ func (a *app) auditVelocityCommand() *cobra.Command {
 			"names. People come in bunches: it puts bursts into an order and proves nothing.\n\n" +
 			"Votes count as they came in, whatever became of them. What was handed over late,\n" +
 			"such as paper slips, was recorded in bursts: look at it by --time cast_at too.\n\n" +
-			"With -o csv and json each row has what selects its votes, as flags of `vote list`:\n\n" +
+			"With -o csv and json each row has the command that lists its votes:\n\n" +
 			"  paldies audit velocity --campaign 2018\n" +
 			"  paldies vote list --campaign 2018 --specialist anna-zvirbule --channel web \\\n" +
 			"    --recorded-from 2018-05-04T03:00+03:00 --recorded-to 2018-05-04T04:00+03:00 > list.csv\n" +
@@ -107,7 +107,7 @@ func (a *app) velocity(ctx context.Context, l audit.Ledger, last uint64, o veloc
 }
 
 // listing is bursts with their hours in the campaign's time zone, and for programs
-// the flags that select a burst's votes: a table with them would be too wide.
+// the command that lists a burst's votes: a table with it would be too wide.
 func (o velocityOptions) listing(register *domain.Register, bursts []audit.Burst, zone *time.Location) listing {
 	l := listing{columns: []string{"specialist_id", "name", "channel", "from", "to", "votes", "expected_own", "expected_peers", "log10_p"}}
 	if o.format == asCSV {
@@ -124,7 +124,7 @@ func (o velocityOptions) listing(register *domain.Register, bursts []audit.Burst
 			name = s.Name
 		}
 		from, to := b.From.In(zone).Format(domain.HourLayout), b.To.In(zone).Format(domain.HourLayout)
-		selection := fmt.Sprintf("--specialist %s --channel %s %s %s %s %s", b.Specialist, b.Channel, since, from, until, to)
+		selection := fmt.Sprintf("paldies vote list --campaign %s --specialist %s --channel %s %s %s %s %s", register.Campaign().ID, b.Specialist, b.Channel, since, from, until, to)
 		row := []string{b.Specialist, name, b.Channel, from, to, strconv.FormatInt(b.Votes, 10),
 			fmt.Sprintf("%.1f", b.Own), fmt.Sprintf("%.1f", b.Peers), strconv.Itoa(int(b.Log10P)), selection}
 		l.rows = append(l.rows, row[:len(l.columns)])

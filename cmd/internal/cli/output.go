@@ -17,6 +17,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
+	"sakipaldies.lv/ledger/cmd/internal/report"
 	"sakipaldies.lv/ledger/domain"
 )
 
@@ -86,7 +87,13 @@ func (a *app) print(f format, l listing) error {
 		if err := w.Write(l.columns); err != nil {
 			return err
 		}
-		return w.WriteAll(l.rows)
+		for _, row := range l.rows {
+			if err := w.Write(inertRow(row)); err != nil {
+				return err
+			}
+		}
+		w.Flush()
+		return w.Error()
 	}
 	t := table.NewWriter()
 	t.SetStyle(table.StyleLight)
@@ -99,6 +106,19 @@ func (a *app) print(f format, l listing) error {
 	t.SetColumnConfigs(columnConfigs(l))
 	_, err := fmt.Fprintln(a.out, t.Render())
 	return err
+}
+
+// inertRow is fields that no spreadsheet runs as formulas. Negative numbers stay
+// numbers.
+func inertRow(fields []string) []string {
+	row := make([]string, len(fields))
+	for i, f := range fields {
+		if _, err := strconv.ParseInt(f, 10, 64); err != nil {
+			f = report.InertText(f)
+		}
+		row[i] = f
+	}
+	return row
 }
 
 // columnConfigs align numbers to the right and cut long texts. Ids are not cut,

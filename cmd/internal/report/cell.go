@@ -32,9 +32,9 @@ func firstRune(s string) rune {
 // separators are what spreadsheets split lines at, depending on the country.
 const separators = ",;\t"
 
-// inertLine is inert within a line, too: a spreadsheet that expects another
+// InertText is inert within a line, too: a spreadsheet that expects another
 // separator begins a cell where the file has none.
-func inertLine(s string) string {
+func InertText(s string) string {
 	var out strings.Builder
 	for {
 		at := strings.IndexAny(s, separators)

@@ -51,7 +51,7 @@ func (c *CSV) Row(values []any) error {
 			return err
 		}
 		if _, is := v.(string); is {
-			field = inertLine(field)
+			field = InertText(field)
 		}
 		c.row = append(c.row, field)
 	}
