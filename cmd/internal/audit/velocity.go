@@ -2,6 +2,7 @@ package audit
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -127,6 +128,15 @@ type Burst struct {
 	Log10P     float64 // logarithm of the larger one of the two probabilities
 }
 
+// Found is what Bursts has found.
+type Found struct {
+	Bursts  []Burst
+	Windows int64 // that were looked at
+	// Cut says that the search ended at its limit, MaxBursts bursts for anybody,
+	// before it had seen all for the one specialist who was asked for.
+	Cut bool
+}
+
 // Bursts are the windows with more votes than expected, the least probable
 // first. What they hold is for a person to judge: a burst is no proof.
 //
@@ -162,25 +172,27 @@ type Burst struct {
 //
 // Votes of real people come in bunches, so that the probabilities are smaller
 // than the truth and good for the order only. They are no odds of guilt.
-func (v *Velocity) Bursts(rule BurstRule) (bursts []Burst, windows int64, err error) {
+func (v *Velocity) Bursts(ctx context.Context, rule BurstRule) (found Found, err error) {
 	if err := rule.Validate(); err != nil {
-		return nil, 0, err
+		return found, err
 	}
 	s := v.scan(rule)
+	found.Windows = s.windows
 	for range MaxBursts {
-		if len(bursts) == rule.Top {
-			break
+		least, err := s.least(ctx)
+		if err != nil || least.series == nil {
+			return found, err
 		}
-		found := s.least()
-		if found.series == nil {
-			break
+		s.take(least)
+		if rule.Specialist == "" || least.series.specialist == rule.Specialist {
+			found.Bursts = append(found.Bursts, least.burst(rule))
 		}
-		s.take(found)
-		if rule.Specialist == "" || found.series.specialist == rule.Specialist {
-			bursts = append(bursts, found.burst(rule))
+		if len(found.Bursts) == rule.Top {
+			return found, nil
 		}
 	}
-	return bursts, s.windows, nil
+	found.Cut = true
+	return found, nil
 }
 
 // series is the votes for one specialist by one channel.
@@ -194,15 +206,27 @@ type series struct {
 
 // traffic is the votes by one channel.
 type traffic struct {
-	votes map[int32]int64 // by hour; every hour in which anybody voted stays
-	total int64
+	votes  map[int32]int64 // by hour; every hour in which anybody voted stays
+	total  int64
+	series []*series // by specialist
+	// least is the channel's least probable window, as long as nothing was taken
+	// since judged was set.
+	least  window
+	judged bool
+}
+
+// wanted says whether the channel can still have a burst for a specialist, or for
+// anybody if none is named.
+func (t *traffic) wanted(rule BurstRule) bool {
+	return slices.ContainsFunc(t.series, func(one *series) bool {
+		return one.total >= rule.Minimum && (rule.Specialist == "" || one.specialist == rule.Specialist)
+	})
 }
 
 // scan is a search for bursts.
 type scan struct {
 	rule     BurstRule
-	series   []*series // by specialist, then channel
-	windows  int64     // how many begin with votes
+	windows  int64 // how many begin with votes
 	channels map[string]*traffic
 }
 
@@ -225,7 +249,7 @@ func (v *Velocity) scan(rule BurstRule) *scan {
 			all.votes[hour] += n
 			all.total += n
 		}
-		s.series = append(s.series, one)
+		all.series = append(all.series, one)
 		s.windows += int64(len(one.hours))
 	}
 	return s
@@ -247,21 +271,56 @@ func (w window) burst(rule BurstRule) Burst {
 		Votes: w.votes, Own: w.own, Peers: w.peers, Log10P: w.log10P}
 }
 
+// compare is below 0 if w is the less probable one. Of equals it is the one with
+// more votes, then the one whose specialist and channel come first; a window
+// without a series comes last.
+func (w window) compare(other window) int {
+	switch {
+	case w.series == nil:
+		return +1
+	case other.series == nil:
+		return -1
+	}
+	return cmp.Or(cmp.Compare(w.log10P, other.log10P), cmp.Compare(other.votes, w.votes),
+		cmp.Compare(w.series.specialist, other.series.specialist), cmp.Compare(w.series.channel, other.series.channel))
+}
+
 // least is the least probable window that is a burst, or one without a series.
-// Of equals it is the one with most votes, then the first one.
-func (s *scan) least() (least window) {
-	for _, one := range s.series {
+// What a window is held against is of its channel, so that only the channel is
+// looked at again of which votes were taken.
+func (s *scan) least(ctx context.Context) (least window, err error) {
+	for _, all := range s.channels {
+		if !all.wanted(s.rule) {
+			continue
+		}
+		if !all.judged {
+			if all.least, err = s.leastOf(ctx, all); err != nil {
+				return window{}, err
+			}
+			all.judged = true
+		}
+		if all.least.compare(least) < 0 {
+			least = all.least
+		}
+	}
+	return least, nil
+}
+
+func (s *scan) leastOf(ctx context.Context, all *traffic) (least window, err error) {
+	for _, one := range all.series {
+		if err := ctx.Err(); err != nil {
+			return window{}, err
+		}
 		if one.total < s.rule.Minimum {
 			continue
 		}
 		for begin := range one.hours {
-			w, ok := s.judge(one, begin)
-			if ok && (least.series == nil || w.log10P < least.log10P || w.log10P == least.log10P && w.votes > least.votes) {
+			if w, ok := s.judge(one, begin); ok && w.compare(least) < 0 {
 				least = w
 			}
 		}
 	}
-	return least
+	return least, nil
 }
 
 // judge says whether the window that begins with an hour is a burst.
@@ -309,4 +368,5 @@ func (s *scan) take(w window) {
 	}
 	w.series.total -= w.votes
 	w.series.peers.total -= w.votes
+	w.series.peers.judged = false
 }

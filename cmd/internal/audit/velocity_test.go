@@ -1,6 +1,8 @@
 package audit_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -99,10 +101,11 @@ func (a *autumn) bursts(by audit.Moment, rule audit.BurstRule) []audit.Burst {
 	for _, one := range a.votes {
 		apply(one.recorded, domain.VoteCast{Specialist: one.specialist, Channel: one.channel, CastAt: one.cast, Active: 1})
 	}
-	bursts, windows, err := v.Bursts(rule)
-	if err != nil {
-		a.t.Fatal(err)
+	found, err := v.Bursts(a.t.Context(), rule)
+	if err != nil || found.Cut {
+		a.t.Fatal(found.Cut, err)
 	}
+	bursts, windows := found.Bursts, found.Windows
 	a.t.Logf("%d votes, %d windows, %d bursts", len(a.votes), windows, len(bursts))
 	for _, b := range bursts {
 		a.t.Logf("%s %s %s: %d votes, expected %.1f and %.1f, 10^%.0f", b.Specialist, b.Channel, b.From.Format(domain.HourLayout), b.Votes, b.Own, b.Peers, b.Log10P)
@@ -292,12 +295,61 @@ func TestBurstRuleHasLimits(t *testing.T) {
 	} {
 		rule := usualRule
 		change(&rule)
-		if _, _, err := audit.NewVelocity(audit.RecordedAt).Bursts(rule); err == nil {
+		if _, err := audit.NewVelocity(audit.RecordedAt).Bursts(t.Context(), rule); err == nil {
 			t.Errorf("%s: %+v is accepted", what, rule)
 		}
 	}
 	if _, err := audit.ParseMoment("kad"); err == nil {
 		t.Error("a time that a vote does not have is accepted")
+	}
+}
+
+// crowd has a burst for each of more specialists than a search looks at, the
+// smallest for the last one, and one who has no votes.
+func crowd(t *testing.T) *audit.Velocity {
+	v, sequence := audit.NewVelocity(audit.RecordedAt), uint64(0)
+	apply := func(at time.Time, p domain.Payload) {
+		t.Helper()
+		sequence++
+		if err := v.Apply(sequence, domain.Event{Campaign: campaign, Time: at, Data: p}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(opensAt, domain.CampaignOpened{})
+	for i := range audit.MaxBursts + 1 {
+		n := 22
+		if i == audit.MaxBursts {
+			n = 20
+		}
+		for range n {
+			apply(opensAt.Add(time.Duration(i)*time.Hour), domain.VoteCast{Specialist: fmt.Sprintf("s%04d", i), Channel: "web"})
+		}
+	}
+	return v
+}
+
+// TestCutSearch: a search that ends at its limit says so, and one that has nothing
+// to find does not begin.
+func TestCutSearch(t *testing.T) {
+	v, rule := crowd(t), usualRule
+	for specialist, cut := range map[string]bool{fmt.Sprintf("s%04d", audit.MaxBursts): true, "bez-balsim": false} {
+		rule.Specialist = specialist
+		if found, err := v.Bursts(t.Context(), rule); err != nil || found.Cut != cut || len(found.Bursts) != 0 {
+			t.Errorf("%s: cut %v, %d bursts, %v", specialist, found.Cut, len(found.Bursts), err)
+		}
+	}
+	rule.Specialist, rule.Top = "", audit.MaxBursts
+	if found, err := v.Bursts(t.Context(), rule); err != nil || found.Cut || len(found.Bursts) != audit.MaxBursts {
+		t.Errorf("for all: cut %v, %d bursts, %v", found.Cut, len(found.Bursts), err)
+	}
+}
+
+// TestSearchEnds with its context.
+func TestSearchEnds(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if _, err := crowd(t).Bursts(ctx, usualRule); !errors.Is(err, context.Canceled) {
+		t.Errorf("the error is %v", err)
 	}
 }
 

@@ -95,14 +95,18 @@ func (a *app) velocity(ctx context.Context, l audit.Ledger, last uint64, o veloc
 	if err != nil {
 		return fmt.Errorf("the campaign's time zone: %w", err)
 	}
-	bursts, windows, err := v.Bursts(o.rule)
+	found, err := v.Bursts(ctx, o.rule)
 	if err != nil {
 		return err
 	}
-	if err := a.print(o.format, o.listing(v.Register(), bursts, zone)); err != nil || o.format != asTable {
+	if found.Cut {
+		fmt.Fprintf(a.err, "there may be more bursts for %s: the search ended after %d bursts for anybody; a greater --minimum or --factor leaves out the smaller ones\n",
+			o.rule.Specialist, audit.MaxBursts)
+	}
+	if err := a.print(o.format, o.listing(v.Register(), found.Bursts, zone)); err != nil || o.format != asTable {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "\n%d bursts in %d windows of %d h by %s, as of event %d\n", len(bursts), windows, o.rule.Hours, o.moment, v.Register().Position())
+	_, err = fmt.Fprintf(a.out, "\n%d bursts in %d windows of %d h by %s, as of event %d\n", len(found.Bursts), found.Windows, o.rule.Hours, o.moment, v.Register().Position())
 	return err
 }
 
