@@ -40,7 +40,7 @@ type Results interface {
 // Summary is a campaign as of a position.
 type Summary struct {
 	Position Position
-	Campaign domain.Campaign // ID, Title, times, Timezone, Channels, VotesPerVoter, Status, ClosedAt and Published
+	Campaign domain.Campaign // ID, Title, times, Timezone, Channels, VotesPerVoter, Status, ClosedAt and Public
 	Votes    int64           // in force
 	Voters   int64           // distinct ones, as far as channels know them
 	Void     int64           // events of voters that count for nothing

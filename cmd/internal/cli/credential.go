@@ -20,6 +20,10 @@ import (
 func (a *app) credentialCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "credential", Short: "Give channels, auditors and readers their credentials, revoke and list them"}
 	add := a.credentialAddCommand("add --role ROLE", "Make a token for a channel, an auditor or a reader of results", cobra.NoArgs)
+	add.command.Long += "\n\n" +
+		"channel hands in votes. auditor reads the events from the log. chancellery sees all\n" +
+		"counts at any time. institution sees the published counts only, as everybody does; it\n" +
+		"is there so that the embargo holds for an institution by its name."
 	f := add.command.Flags()
 	f.StringVar((*string)(&add.made.Role), "role", "", fmt.Sprintf("what it is for, one of %v (needed)", domain.Roles))
 	f.StringVar(&add.made.Channel, "channel", "", "by which channel it hands in votes, with --role channel")
