@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sakipaldies.lv/ledger/cmd/internal/api"
 	"sakipaldies.lv/ledger/cmd/internal/dashboard"
@@ -83,6 +84,42 @@ func TestReading(t *testing.T) {
 		if h := s.do(head); good.status != http.StatusOK || h.status != good.status || h.body != "" || h.header.Get("ETag") != good.header.Get("ETag") ||
 			h.header.Get("Content-Length") != good.header.Get("Content-Length") {
 			t.Errorf("HEAD of %s: %d %v, GET: %d %v", id, h.status, h.header, good.status, good.header)
+		}
+	}
+}
+
+// TestHourThatComesTwice: when the clocks are put back the hour after three is there
+// twice, each with its own votes, and the day has 25 hours; now and as counted from
+// the ledger.
+func TestHourThatComesTwice(t *testing.T) {
+	putBack := time.Date(2018, 10, 28, 1, 0, 0, 0, time.UTC)
+	s := &stage{votes: make(map[string]uint64), desk: newDesk(t, func(o *domain.CampaignOpened) {
+		o.OpensAt, o.ClosesAt = putBack.AddDate(0, -1, 0), putBack.AddDate(0, 1, 0)
+	})}
+	midnight := time.Date(2018, 10, 27, 21, 0, 0, 0, time.UTC) // in Riga
+	s.at(midnight.Add(-time.Hour))
+	_, err := s.intake.SetSpecialist(t.Context(), "zane-cirule", domain.Profile{Name: "Zane Cīrule"})
+	check(t, err)
+	for i, at := range []time.Time{midnight.Add(-time.Millisecond), midnight, putBack.Add(-30 * time.Minute), putBack.Add(-time.Millisecond),
+		putBack, putBack.Add(20 * time.Minute), putBack.Add(time.Hour - time.Millisecond), putBack.Add(time.Hour), midnight.Add(25*time.Hour - time.Millisecond), midnight.Add(25 * time.Hour)} {
+		s.at(at)
+		s.cast(fmt.Sprintf("Šņore-%d", i), "zane-cirule")
+	}
+	last := s.last()
+	s.record(domain.CampaignClosed{})
+	s.project()
+	for by, want := range map[string][]api.Period{
+		"hour": {{Period: "2018-10-27T23:00+03:00", Votes: 1}, {Period: "2018-10-28T00:00+03:00", Votes: 1},
+			{Period: "2018-10-28T03:00+03:00", Votes: 2}, {Period: "2018-10-28T03:00+02:00", Votes: 3}, {Period: "2018-10-28T04:00+02:00", Votes: 1},
+			{Period: "2018-10-28T23:00+02:00", Votes: 1}, {Period: "2018-10-29T00:00+02:00", Votes: 1}},
+		"day": {{Period: "2018-10-27", Votes: 1}, {Period: "2018-10-28", Votes: 8}, {Period: "2018-10-29", Votes: 1}},
+	} {
+		for _, query := range []string{"", fmt.Sprintf("&as_of_sequence=%d", last)} {
+			var line api.TimelinePage
+			read(t, s.ask(request{path: "timeline?by=" + by + query, channel: chancellery}), &line)
+			if !slices.Equal(line.Timeline, want) {
+				t.Errorf("by %s%s: %+v, want %+v", by, query, line.Timeline, want)
+			}
 		}
 	}
 }

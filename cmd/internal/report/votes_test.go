@@ -347,6 +347,64 @@ func TestFurtherSheets(t *testing.T) {
 	}
 }
 
+// Who was registered twice and merged is one everywhere: in the rows of an export,
+// in the standings, in the protocol and among those who are honoured.
+func TestMergedEverywhere(t *testing.T) {
+	s := newStory(t)
+	s.register("ilze", domain.Profile{Name: "Ilze Bērziņa", Institution: "Nodarbinātības aģentūra"})
+	s.register("zane", domain.Profile{Name: "Žanete Ņukša", Institution: "Ūdensrožu reģistrs"})
+	s.register("zane-2", domain.Profile{Name: "Žanete Nukša", Institution: "Nodarbinātības aģentūra"})
+	for _, voter := range []string{"anna", "bruno", "cilda"} {
+		s.vote(voter, "ilze", "web", time.Time{})
+	}
+	s.vote("anna", "zane", "web", time.Time{})
+	s.vote("dace", "zane", "web", time.Time{})
+	twice := s.vote("anna", "zane-2", "web", time.Time{})
+	s.vote("eda", "zane-2", "web", time.Time{})
+	s.vote("fricis", "zane-2", "web", time.Time{})
+	s.add(domain.SpecialistMerged{Specialist: "zane-2", Into: "zane", Decision: "SIF-2019/9"})
+	s.annul("anna", "zane-2", twice, "SIF-2019/9", false)
+	s.add(domain.CampaignClosed{})
+	s.certifyBy(domain.AwardRule{Specialists: 1, Letters: 1, Institutions: 1, InstitutionsBy: domain.ByInstitution})
+	const votes = 4 // zane's two and two of zane-2's three
+
+	exported := int64(0)
+	for _, row := range readCSV(t, exportVotes(t, s.ledger().source(t), false).csv, ',') {
+		if row["counts_for"] == "zane" && row["status"] == "active" {
+			exported++
+		}
+	}
+	var standings bytes.Buffer
+	c, err := report.NewCSV(&standings, ',', false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := report.Results(t.Context(), s.ledger().source(t), c, now); err != nil {
+		t.Fatal(err)
+	}
+	rows := readCSV(t, standings.Bytes(), ',')
+	if exported != votes || len(rows) != 2 || rows[0]["specialist_id"] != "zane" || rows[0]["votes"] != "4" {
+		t.Errorf("%d votes are exported, and the standings are %q", exported, rows)
+	}
+	p := protocolOf(t, s, report.ProtocolConfig{})
+	if best := p.Specialists[0]; len(p.Specialists) != 2 || best.Specialist != "zane" || best.Votes != votes {
+		t.Errorf("the protocol has %+v", p.Specialists)
+	}
+	if a := p.Annulments; len(a) != 1 || !slices.Equal(a[0].Specialists, []report.Affected{{"zane", "Žanete Ņukša", 1, votes + 1, votes}}) {
+		t.Errorf("the protocol has the annulments %+v", a)
+	}
+	for name, a := range map[string]*report.Awards{"awards": awardsOf(t, s, nil), "protocol": p.Awards} {
+		if first, letter := a.Prizes[0].Winners[0], a.Prizes[2].Winners; first.Specialist != "zane" || first.Votes != votes || first.Institution != "Ūdensrožu reģistrs" ||
+			len(letter) != 1 || letter[0].Specialist != "ilze" {
+			t.Errorf("%s: %+v", name, a.Prizes)
+		}
+		// Institutions keep what was cast for who worked there.
+		if best := a.Prizes[1].Winners[0]; best.Institution != "Nodarbinātības aģentūra" || best.Votes != 5 {
+			t.Errorf("%s: the institution is %+v", name, best)
+		}
+	}
+}
+
 // A ledger that breaks a rule makes no export, whatever the rule is.
 func TestTotalsDiffer(t *testing.T) {
 	for name, breakIt := range map[string]func(*story){
