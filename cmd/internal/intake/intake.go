@@ -16,13 +16,16 @@
 // A vote is acknowledged only after its append is durable and the campaign, as
 // its leader knew it afterwards, shows no close below the vote. The same holds
 // for a vote that a retry finds: it may lie above a close that this process
-// has not heard of yet.
+// has not heard of yet; and for what happens to specialists, whose fence is the
+// archiving.
 //
-// A merge and a certification need what lies above the ballots: a look at the
+// A merge, a certification and the archiving need what lies above the ballots: a look at the
 // whole ledger. Neither trusts that nothing comes meanwhile. A merge is one event,
 // then looks until no voter has two votes left, and can be finished by anybody; a
 // certification names the event up to which it counts, so that an annulment that
-// races with it is simply not part of it.
+// races with it is simply not part of it. The archiving cannot be taken back: it
+// looks until nothing came meanwhile. What comes still, between its last look and
+// its event, may be a merge that nobody can finish any more, which the audit tells.
 package intake
 
 import (
