@@ -148,7 +148,7 @@ func TestProtocolOfCertifications(t *testing.T) {
 	if p.ChangedBy != 0 || len(p.Certifications) != 2 || p.Certifications[1].Supersedes != first {
 		t.Errorf("the protocol is %+v", p)
 	}
-	decided := s.add(domain.ResultsDecided{Award: domain.Letter, Winners: []domain.Candidate{{Specialist: "ilze"}}, Others: []domain.Candidate{{Specialist: "janis"}}, Decision: "SIF-2019/11", Reason: "Lozējot."})
+	decided := s.add(domain.ResultsDecided{Award: domain.Letter, Places: 1, Winners: []domain.Candidate{{Specialist: "ilze"}}, Others: []domain.Candidate{{Specialist: "janis"}}, Decision: "SIF-2019/11", Reason: "Lozējot."})
 	if p := protocolOf(t, s, report.ProtocolConfig{}); p.ChangedBy != decided {
 		t.Errorf("after a decision on a tie it is changed by %d, want %d", p.ChangedBy, decided)
 	}
