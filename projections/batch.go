@@ -31,6 +31,11 @@ type Batch struct {
 	Campaign    *domain.Campaign     // as of To; nil when nothing about it changes
 	Specialists []*domain.Specialist // those that change, as of To, by registration
 	Placements  []Placement          // new ones, by their key
+	Timezone    string               // of the campaign; empty without Cells
+
+	// Changed is the sequence of the last event that changes results, and 0
+	// where none does: a vote that counts, or anything about a specialist.
+	Changed uint64
 
 	// Changes of the counts, each key once, in ascending order and without
 	// those that change nothing.
@@ -50,9 +55,9 @@ type Placement struct {
 	domain.Affiliation
 }
 
-// Total is a change of what one specialist has.
+// Total is a change of what a specialist has got at one placement.
 type Total struct {
-	Specialist    uint64 // sequence of the specialist's registration
+	Placement     uint64 // Placement.Sequence
 	Votes, Voters int64
 }
 
@@ -84,7 +89,9 @@ type pending struct {
 	campaign    *domain.Campaign
 	specialists map[uint64]*domain.Specialist // by registration
 	placements  []Placement
-	totals      map[uint64]Total // by the specialist's registration
+	timezone    string
+	changed     uint64           // the last event that changes results
+	totals      map[uint64]Total // by the placement
 	cells       map[CellKey]int64
 	counts      struct{ votes, voters, void int64 }
 	last        []byte // the last event as stored
@@ -126,7 +133,7 @@ func (p *pending) all(yield func(Event) bool) {
 
 // batch is called when nothing is added any more.
 func (p *pending) batch() *Batch {
-	b := &Batch{From: p.from, To: p.end(), Events: p.all, Campaign: p.campaign, Placements: p.placements,
+	b := &Batch{From: p.from, To: p.end(), Events: p.all, Campaign: p.campaign, Placements: p.placements, Timezone: p.timezone, Changed: p.changed,
 		Votes: p.counts.votes, Voters: p.counts.voters, Void: p.counts.void}
 	for _, registered := range slices.Sorted(maps.Keys(p.specialists)) {
 		b.Specialists = append(b.Specialists, p.specialists[registered])
@@ -136,7 +143,7 @@ func (p *pending) batch() *Batch {
 			b.Totals = append(b.Totals, t)
 		}
 	}
-	slices.SortFunc(b.Totals, func(s, t Total) int { return cmp.Compare(s.Specialist, t.Specialist) })
+	slices.SortFunc(b.Totals, func(s, t Total) int { return cmp.Compare(s.Placement, t.Placement) })
 	for key, votes := range p.cells {
 		if votes != 0 {
 			b.Cells = append(b.Cells, Cell{key, votes})

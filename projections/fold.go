@@ -70,10 +70,12 @@ func (f *Fold) add(e decoded) error {
 	p := f.pending
 	switch e.Data.(type) {
 	case domain.VoteCast, domain.VoteRetracted, domain.VoteAnnulled:
-		f.count(f.register.Delta(e.Sequence, e.Event.Event))
+		f.count(e.Sequence, f.register.Delta(e.Sequence, e.Event.Event))
 	case domain.SpecialistRegistered, domain.SpecialistUpdated, domain.SpecialistWithdrawn, domain.SpecialistMerged:
 		if f.register.Delta(e.Sequence, e.Event.Event).Void {
 			p.counts.void++
+		} else {
+			p.changed = e.Sequence
 		}
 	default:
 		c := *f.register.Campaign()
@@ -138,18 +140,19 @@ func (f *Fold) placement(id string, a domain.Affiliation) (Placement, bool) {
 }
 
 // count adds what a voter's event changes.
-func (f *Fold) count(d domain.Delta) {
+func (f *Fold) count(sequence uint64, d domain.Delta) {
 	p := f.pending
 	if d.Void {
 		p.counts.void++
 		return
 	}
 	at, _ := f.placement(d.Specialist, d.Affiliation) // the register knows no affiliation that the fold does not
-	channels := f.register.Campaign().Channels
-	channel := slices.IndexFunc(channels, func(c domain.Channel) bool { return c.Name == d.Channel })
+	c := f.register.Campaign()
+	channel := slices.IndexFunc(c.Channels, func(c domain.Channel) bool { return c.Name == d.Channel })
 	p.cells[CellKey{d.Hour.Unix() / int64(time.Hour/time.Second), at.Sequence, channel}] += d.Votes
-	t := p.totals[at.Specialist]
-	p.totals[at.Specialist] = Total{at.Specialist, t.Votes + d.Votes, t.Voters + d.Voters}
+	t := p.totals[at.Sequence]
+	p.totals[at.Sequence] = Total{at.Sequence, t.Votes + d.Votes, t.Voters + d.Voters}
+	p.timezone, p.changed = c.Timezone, sequence
 	p.counts.votes += d.Votes
 	p.counts.voters += d.Ballots
 }

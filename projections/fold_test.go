@@ -28,7 +28,7 @@ func TestBatch(t *testing.T) {
 	f := projections.NewFold(h.Campaign)
 	first := foldFrom(t, f, h, 0)
 	if first.From.Sequence != 0 || first.To.Sequence != 4 || first.Campaign == nil || len(first.Specialists) != 3 || len(first.Placements) != 3 ||
-		len(first.Totals)+len(first.Cells) != 0 || len(slices.Collect(first.Events)) != 4 {
+		len(first.Totals)+len(first.Cells) != 0 || len(slices.Collect(first.Events)) != 4 || first.Changed != 4 || first.Timezone != "" {
 		t.Errorf("the first batch is %+v", first)
 	}
 
@@ -55,11 +55,19 @@ func TestBatch(t *testing.T) {
 	if want := []projections.Cell{{CellKey: key, Votes: 2}}; !slices.Equal(second.Cells, want) || !key.Begin().Equal(h.Tally.AsOf()) {
 		t.Errorf("cells are %+v, want %+v", second.Cells, want)
 	}
-	if want := []projections.Total{{Specialist: 2, Votes: 2, Voters: 2}}; !slices.Equal(second.Totals, want) {
+	if want := []projections.Total{{Placement: 2, Votes: 2, Voters: 2}}; !slices.Equal(second.Totals, want) {
 		t.Errorf("totals are %+v, want %+v", second.Totals, want)
 	}
-	if !second.From.Same(first.To) || second.Campaign != nil || len(second.Specialists) != 1 || second.Votes != 2 || second.Voters != 2 || second.Void != 0 {
+	if !second.From.Same(first.To) || second.Campaign != nil || len(second.Specialists) != 1 || second.Votes != 2 || second.Voters != 2 || second.Void != 0 ||
+		second.Changed != 10 || second.Timezone != "Europe/Riga" {
 		t.Errorf("the second batch is %+v", second)
+	}
+
+	// What counts for nothing changes no results, and neither does the close.
+	h.Record(domain.CampaignClosed{Reason: "Kampaņa noslēgusies."})
+	vote()
+	if third := foldFrom(t, f, h, second.To.Sequence); third.Changed != 0 || third.Void != 1 {
+		t.Errorf("the third batch is %+v", third)
 	}
 }
 

@@ -1,9 +1,12 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -55,7 +58,11 @@ func (m *model) Apply(ctx context.Context, b *projections.Batch) error {
 		if err != nil {
 			return err
 		}
-		return tx.SendBatch(ctx, changes(campaign, b)).Close()
+		statements, err := changes(campaign, b)
+		if err != nil {
+			return err
+		}
+		return tx.SendBatch(ctx, statements).Close()
 	})
 	return m.db.explain(err)
 }
@@ -65,18 +72,19 @@ func (m *model) move(ctx context.Context, tx pgx.Tx, b *projections.Batch) (camp
 	from, to := b.From, b.To
 	if from.Sequence == 0 {
 		err = tx.QueryRow(ctx, `
-			insert into positions (id, stream, identity, sequence, hash, recorded_at, votes, voters, void)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+			insert into positions (id, stream, identity, sequence, hash, recorded_at, votes, voters, void, changed)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 			on conflict (id) do nothing
 			returning campaign`,
-			m.campaign, to.Stream, to.Identity[:], to.Sequence, to.Hash[:], to.RecordedAt, b.Votes, b.Voters, b.Void).Scan(&campaign)
+			m.campaign, to.Stream, to.Identity[:], to.Sequence, to.Hash[:], to.RecordedAt, b.Votes, b.Voters, b.Void, b.Changed).Scan(&campaign)
 	} else {
 		err = tx.QueryRow(ctx, `
 			update positions
-			set sequence = $5, hash = $6, recorded_at = $7, votes = votes + $8, voters = voters + $9, void = void + $10
+			set sequence = $5, hash = $6, recorded_at = $7, votes = votes + $8, voters = voters + $9, void = void + $10,
+			    changed = greatest(changed, $11)
 			where id = $1 and identity = $2 and sequence = $3 and hash = $4
 			returning campaign`,
-			m.campaign, from.Identity[:], from.Sequence, from.Hash[:], to.Sequence, to.Hash[:], to.RecordedAt, b.Votes, b.Voters, b.Void).Scan(&campaign)
+			m.campaign, from.Identity[:], from.Sequence, from.Hash[:], to.Sequence, to.Hash[:], to.RecordedAt, b.Votes, b.Voters, b.Void, b.Changed).Scan(&campaign)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, fmt.Errorf("%w: the batch begins after event %d", projections.ErrMoved, from.Sequence)
@@ -86,10 +94,12 @@ func (m *model) move(ctx context.Context, tx pgx.Tx, b *projections.Batch) (camp
 
 // changes are the statements that follow the move: one for each table that
 // changes, however many rows, all of them sent at once.
-func changes(campaign int32, b *projections.Batch) *pgx.Batch {
+func changes(campaign int32, b *projections.Batch) (*pgx.Batch, error) {
 	statements := new(pgx.Batch)
 	if b.Campaign != nil {
-		setCampaign(statements, campaign, b.Campaign)
+		if err := setCampaign(statements, campaign, b.Campaign); err != nil {
+			return nil, err
+		}
 	}
 	if len(b.Specialists) > 0 {
 		setSpecialists(statements, campaign, b.Specialists)
@@ -102,20 +112,27 @@ func changes(campaign int32, b *projections.Batch) *pgx.Batch {
 	}
 	if len(b.Cells) > 0 {
 		addCells(statements, campaign, b.Cells)
+		if err := addHours(statements, campaign, b); err != nil {
+			return nil, err
+		}
 	}
-	return statements
+	return statements, nil
 }
 
-func setCampaign(statements *pgx.Batch, campaign int32, c *domain.Campaign) {
+func setCampaign(statements *pgx.Batch, campaign int32, c *domain.Campaign) error {
+	location, err := time.LoadLocation(c.Timezone)
+	if err != nil {
+		return fmt.Errorf("campaign %s: %w", c.ID, err)
+	}
 	statements.Queue(`
-		insert into campaigns (campaign, title, opens_at, closes_at, timezone, votes_per_voter, status, closed_at, published_event, published_sequence)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+		insert into campaigns (campaign, title, opens_at, opens_on, closes_at, timezone, votes_per_voter, status, closed_at, published_event, published_sequence)
+		values ($1, $2, $3, $11, $4, $5, $6, $7, $8, $9, $10)
 		on conflict (campaign) do update
-		set (title, opens_at, closes_at, timezone, votes_per_voter, status, closed_at, published_event, published_sequence)
-		  = (excluded.title, excluded.opens_at, excluded.closes_at, excluded.timezone,
+		set (title, opens_at, opens_on, closes_at, timezone, votes_per_voter, status, closed_at, published_event, published_sequence)
+		  = (excluded.title, excluded.opens_at, excluded.opens_on, excluded.closes_at, excluded.timezone,
 		     excluded.votes_per_voter, excluded.status, excluded.closed_at, excluded.published_event, excluded.published_sequence)`,
 		campaign, c.Title, c.OpensAt, c.ClosesAt, c.Timezone, c.VotesPerVoter, string(c.Status), c.ClosedAt,
-		c.Public.Certification, c.Public.Sequence)
+		c.Public.Certification, c.Public.Sequence, local(c.OpensAt, location))
 	names, identities := columns(c.Channels, func(ch domain.Channel) (string, string) { return ch.Name, string(ch.Identity) })
 	statements.Queue(`
 		insert into channels (campaign, channel, name, identity)
@@ -123,6 +140,7 @@ func setCampaign(statements *pgx.Batch, campaign int32, c *domain.Campaign) {
 		from unnest($2::text[], $3::text[]) with ordinality u (name, identity, ordinal)
 		on conflict (campaign, channel) do nothing`,
 		campaign, names, identities)
+	return nil
 }
 
 func setSpecialists(statements *pgx.Batch, campaign int32, list []*domain.Specialist) {
@@ -155,14 +173,14 @@ func addPlacements(statements *pgx.Batch, campaign int32, list []projections.Pla
 }
 
 func addTotals(statements *pgx.Batch, campaign int32, list []projections.Total) {
-	specialists, _ := columns(list, func(t projections.Total) (uint64, struct{}) { return t.Specialist, struct{}{} })
+	placements, _ := columns(list, func(t projections.Total) (uint64, struct{}) { return t.Placement, struct{}{} })
 	votes, voters := columns(list, func(t projections.Total) (int64, int64) { return t.Votes, t.Voters })
 	statements.Queue(`
-		insert into totals (campaign, specialist, votes, voters)
+		insert into totals (campaign, placement, votes, voters)
 		select $1, u.* from unnest($2::bigint[], $3::bigint[], $4::bigint[]) u
-		on conflict (campaign, specialist) do update
+		on conflict (campaign, placement) do update
 		set votes = totals.votes + excluded.votes, voters = totals.voters + excluded.voters`,
-		campaign, specialists, votes, voters)
+		campaign, placements, votes, voters)
 }
 
 func addCells(statements *pgx.Batch, campaign int32, list []projections.Cell) {
@@ -174,6 +192,39 @@ func addCells(statements *pgx.Batch, campaign int32, list []projections.Cell) {
 		on conflict (campaign, hour, placement, channel) do update
 		set votes = cells.votes + excluded.votes`,
 		campaign, hours, placements, channels, votes)
+}
+
+// addHours sums the cells of a batch over all placements. What an hour is called
+// at the place of the campaign is for Go to say, as everywhere else: Postgres
+// has a table of time zones of its own.
+func addHours(statements *pgx.Batch, campaign int32, b *projections.Batch) error {
+	location, err := time.LoadLocation(b.Timezone)
+	if err != nil {
+		return fmt.Errorf("time zone of the campaign: %w", err)
+	}
+	sums := make(map[projections.CellKey]int64)
+	for _, c := range b.Cells {
+		sums[projections.CellKey{Hour: c.Hour, Channel: c.Channel}] += c.Votes
+	}
+	list := slices.SortedFunc(maps.Keys(sums), func(a, b projections.CellKey) int {
+		return cmp.Or(cmp.Compare(a.Hour, b.Hour), cmp.Compare(a.Channel, b.Channel))
+	})
+	hours, locals := columns(list, func(k projections.CellKey) (time.Time, time.Time) { return k.Begin(), local(k.Begin(), location) })
+	channels, votes := columns(list, func(k projections.CellKey) (int, int64) { return k.Channel, sums[k] })
+	statements.Queue(`
+		insert into hours (campaign, hour, channel, local, votes)
+		select $1, u.* from unnest($2::timestamptz[], $3::smallint[], $4::timestamp[], $5::bigint[]) u
+		on conflict (campaign, hour, channel) do update
+		set votes = hours.votes + excluded.votes`,
+		campaign, hours, channels, locals, votes)
+	return nil
+}
+
+// local is what clocks show at a moment, as a timestamp without a zone.
+func local(at time.Time, location *time.Location) time.Time {
+	year, month, day := at.In(location).Date()
+	hour, minute, second := at.In(location).Clock()
+	return time.Date(year, month, day, hour, minute, second, 0, time.UTC)
 }
 
 // columns are two of the columns of a list, as unnest wants them.

@@ -24,7 +24,7 @@ var benchVotes = flag.Int("votes", 100_000, "votes in BenchmarkProjection; the f
 
 // empty begins anew.
 const empty = `truncate paldies.positions, paldies.campaigns, paldies.channels, paldies.specialists,
-	paldies.placements, paldies.totals, paldies.cells`
+	paldies.placements, paldies.totals, paldies.hours, paldies.cells`
 
 // windowEvents is how many events at the beginning and at the end are compared.
 const windowEvents = 100_000

@@ -113,23 +113,8 @@ func scanSummary(row pgx.CollectableRow) (s projections.Summary, err error) {
 // Standings implements projections.Results.
 func (r *results) Standings(ctx context.Context) ([]domain.Standing, error) {
 	list, err := query(ctx, r, scanStanding, `
-		with recursive counted (id, into_id) as (
-			select id, id from specialists where campaign = $1 and merged_into = ''
-			union all
-			select s.id, c.into_id
-			from specialists s join counted c on s.merged_into = c.id
-			where s.campaign = $1
-		), sums as (
-			select c.into_id, sum(t.votes) votes, sum(t.voters) voters
-			from counted c
-			join specialists s on s.campaign = $1 and s.id = c.id
-			join totals t on t.campaign = $1 and t.specialist = s.specialist
-			group by c.into_id
-		)
-		select s.id, s.name, s."position", s.institution, s.branch, s.region, s.specialist, s.last, s.withdrawn,
-		       coalesce(sums.votes, 0)::bigint, coalesce(sums.voters, 0)::bigint
-		from specialists s left join sums on sums.into_id = s.id
-		where s.campaign = $1 and s.merged_into = ''`, r.campaign)
+		select id, name, "position", institution, branch, region, specialist, last, withdrawn, votes, voters
+		from standings($1)`, r.campaign)
 	domain.RankStandings(list)
 	return list, err
 }
@@ -149,8 +134,8 @@ var sums = map[domain.GroupBy]string{
 	domain.ByBranch:      placeSums("institution, branch, ''"),
 	domain.ByRegion:      placeSums("'', '', region"),
 	domain.ByChannel: `
-		select '', '', '', ch.name, 'epoch'::timestamptz, coalesce(sum(c.votes), 0)::bigint
-		from channels ch left join cells c using (campaign, channel)
+		select '', '', '', ch.name, 'epoch'::timestamptz, coalesce(sum(h.votes), 0)::bigint
+		from channels ch left join hours h using (campaign, channel)
 		where campaign = $1 group by ch.name`,
 	domain.ByDay:  hourSums,
 	domain.ByHour: hourSums,
@@ -160,19 +145,13 @@ var sums = map[domain.GroupBy]string{
 // say, which has its own table of time zones.
 const hourSums = `
 	select '', '', '', '', hour, sum(votes)::bigint
-	from cells where campaign = $1 and votes <> 0 group by hour`
+	from hours where campaign = $1 and votes <> 0 group by hour`
 
 // placeSums groups by institution, branch and region, as far as they are named.
 func placeSums(columns string) string {
 	return `
 		select ` + columns + `, '', 'epoch'::timestamptz, sum(votes)::bigint
-		from (
-			select institution, branch, region, votes
-			from cells join placements using (campaign, placement) where campaign = $1 and votes <> 0
-			union all
-			select institution, branch, region, 0
-			from specialists where campaign = $1 and not withdrawn and merged_into = ''
-		) places
+		from places($1)
 		group by 1, 2, 3`
 }
 
