@@ -6,6 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -221,4 +223,58 @@ func delays(acked []mark, clock *clocked) []time.Duration {
 		list = append(list, max(0, stored[i].at.Sub(m.at)))
 	}
 	return list
+}
+
+// fill makes read models of closed campaigns by SQL: -votes votes in one of 10,000
+// specialists, and ten smaller ones of the years before.
+const fill = `
+	insert into positions (id, stream, identity, sequence, hash, recorded_at, votes, voters, void, changed)
+	select 'kampana-' || n, '', sha256(''), 1, sha256(''), now(), 0, 0, 0, 1 from generate_series(2008, 2018) n;
+	insert into campaigns (campaign, title, opens_at, opens_on, closes_at, timezone, votes_per_voter, status, closed_at, published_event, published_sequence)
+	select campaign, id, timestamptz '2017-11-12 22:00Z', '2017-11-13', timestamptz '2018-11-11 22:00Z', 'Europe/Riga', 0, 'published', 1, 1, 1 from positions;
+	insert into channels select campaign, n, (array['web', 'mobile', 'in_person'])[n + 1], 'verified' from positions, generate_series(0, 2) n;
+	insert into specialists
+	select campaign, n, 's' || n, (array['Zane Ģēģere', 'Kaspars Ņukšs', 'Lāsma Čakāne', 'Žanete Šķēle'])[1 + n % 4] || ' ' || n * 7919 % 10007,
+	       '', 'Iestāde ' || n % 150, 'Filiāle ' || n % 1500, 'Reģions ' || n % 5, n % 100 = 0, '', n
+	from positions, generate_series(1, 10000) n;
+	insert into placements select campaign, specialist, specialist, institution, branch, region from specialists;
+	insert into cells
+	select campaign, opens_at + h * interval '1 hour', 1 + (random() * 9999)::int, random() * 2, 1
+	from campaigns join positions using (campaign) cross join lateral (
+		select (random() * 8735)::int h from generate_series(1, case when id = 'kampana-2018' then VOTES else VOTES / 50 end) v
+	) votes
+	on conflict do nothing;
+	insert into totals select campaign, placement, sum(votes), sum(votes) from cells group by 1, 2;
+	insert into hours select campaign, hour, channel, hour at time zone timezone, sum(votes) from cells join campaigns using (campaign) group by 1, 2, 3, timezone`
+
+// BenchmarkReports asks every view for all rows of a large campaign, as a member of
+// reporting_ro. The figures are milliseconds a question. With -v it shows plans.
+func BenchmarkReports(b *testing.B) {
+	url := pgtest.NewDatabase(b)
+	open(b, url)
+	sql(b, url, `set search_path = paldies; `+strings.ReplaceAll(fill, "VOTES", strconv.Itoa(*benchVotes)))
+	sql(b, url, `vacuum analyze`)
+	conn := reader(b, url, public)
+	took := make(map[string]time.Duration)
+	ask := func(query string) (rows int64) {
+		result, err := conn.Exec(b.Context(), query)
+		check(b, err)
+		return result.RowsAffected()
+	}
+	for _, view := range views {
+		query := `select * from reporting_v1.` + view + ` where campaign_id = 'kampana-2018'`
+		b.Logf("%s: %d rows\n%s", view, ask(query), lines(b, conn, `explain (analyze, costs) `+query))
+	}
+	for b.Loop() {
+		for _, view := range views {
+			start := time.Now()
+			if ask(`select * from reporting_v1.`+view+` where campaign_id = 'kampana-2018'`) == 0 {
+				b.Fatalf("%s has no rows", view)
+			}
+			took[view] += time.Since(start)
+		}
+	}
+	for view, d := range took {
+		b.ReportMetric(float64(d.Microseconds())/1000/float64(b.N), view+"-ms")
+	}
 }

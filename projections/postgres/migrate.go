@@ -20,7 +20,7 @@ var embedded embed.FS
 const (
 	// latestVersion is the version of the tables that this program works with:
 	// the number of the last file in migrations.
-	latestVersion = 3
+	latestVersion = 4
 	// versionTable is where goose notes what was done.
 	versionTable = "schema_version"
 	// migrationWait is how long a migration waits for another one, in seconds.
@@ -31,11 +31,16 @@ const (
 type Migration struct {
 	Schema   string
 	From, To int64 // 0 means that there were no tables
+	// MissingRoles are those for reports that this user may not create. Once
+	// somebody has, Migrate gives them their rights.
+	MissingRoles []string
 }
 
 // Migrate makes the tables those of this program, and the schema if need be.
-// Several may run at once. It needs the right to create in the schema, and
-// without the schema the right to create it in the database.
+// It makes the schema of reports, too, and the roles that may read it, which
+// belong to the whole server. Several may run at once. It needs the right to
+// create in the schemas, and where they are not there the right to create them
+// in the database.
 //
 // Tables that are newer than the program are *SchemaError.
 func Migrate(ctx context.Context, c Config) (Migration, error) {
@@ -57,8 +62,11 @@ func Migrate(ctx context.Context, c Config) (Migration, error) {
 	if err := db.migrate(ctx); err != nil {
 		return Migration{}, fmt.Errorf("migrating schema %s: %w", db.schema, db.explain(err))
 	}
-	m.To, err = db.version(ctx)
-	return m, err
+	if m.To, err = db.version(ctx); err != nil {
+		return Migration{}, err
+	}
+	m.MissingRoles, err = db.letReport(ctx)
+	return m, db.explain(err)
 }
 
 func (db *DB) migrate(ctx context.Context) (err error) {

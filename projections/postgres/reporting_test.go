@@ -1,0 +1,441 @@
+package postgres_test
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"pgregory.net/rapid"
+
+	"sakipaldies.lv/ledger/domain"
+	"sakipaldies.lv/ledger/projections/postgres/pgtest"
+	"sakipaldies.lv/ledger/projections/projectiontest"
+)
+
+const (
+	public      = "reporting_ro"
+	chancellery = "reporting_chancellery"
+)
+
+// reader is somebody who makes reports: a login that is a member of a group.
+func reader(t testing.TB, url, group string) *pgx.Conn {
+	t.Helper()
+	conn, _ := listener(t, url, group)
+	return conn
+}
+
+// listener is a reader, and all that the server tells it besides answers.
+func listener(t testing.TB, url, group string) (*pgx.Conn, *strings.Builder) {
+	t.Helper()
+	name := "lasa_" + strings.ToLower(rand.Text())
+	sql(t, url, `create role `+name+` login password '`+secret+`' in role `+group)
+	t.Cleanup(func() {
+		conn, err := pgx.Connect(context.Background(), url)
+		check(t, err)
+		_, err = conn.Exec(context.Background(), `drop owned by `+name+`; drop role `+name)
+		check(t, err)
+		check(t, conn.Close(context.Background()))
+	})
+	config, err := pgx.ParseConfig(as(t, url, name, secret, ""))
+	check(t, err)
+	told := new(strings.Builder)
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { fmt.Fprintln(told, n.Severity, n.Message, n.Detail, n.Hint) }
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	check(t, err)
+	t.Cleanup(func() { check(t, conn.Close(context.Background())) })
+	return conn, told
+}
+
+// lines are the rows of a query, a line each.
+func lines(t rapid.TB, conn *pgx.Conn, query string, args ...any) string {
+	t.Helper()
+	rows, err := conn.Query(context.Background(), query, args...)
+	check(t, err)
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
+		values, err := row.Values()
+		for i, v := range values {
+			if at, ok := v.(time.Time); ok {
+				values[i] = at.UTC()
+			}
+		}
+		return fmt.Sprintf("%q\n", fmt.Sprint(values...)), err
+	})
+	check(t, err)
+	return strings.Join(list, "")
+}
+
+// reported is everything that the views say of a campaign and that a tally says
+// too. Of a campaign that is not shown it is empty.
+func reported(t rapid.TB, conn *pgx.Conn, campaign string) string {
+	t.Helper()
+	var text strings.Builder
+	for _, query := range []string{
+		`select specialist_id, '"' || name || '"', institution, branch, region, coalesce(rank, 0), votes, voters from reporting_v1.specialist_totals`,
+		`select 'institution', institution, rank, votes from reporting_v1.institution_totals`,
+		`select 'branch', institution, branch, rank, votes from reporting_v1.branch_totals`,
+		`select 'channel', channel, votes from reporting_v1.channel_mix`,
+		`select 'day', day, votes from (select * from reporting_v1.timeline_daily where votes <> 0) d`,
+		`select 'hour', hour_start, local_time, utc_offset = local_time - (hour_start at time zone 'UTC'), votes from reporting_v1.timeline_hourly`,
+		`select 'all', votes, voters from reporting_v1.campaign_status`,
+	} {
+		condition := ` where campaign_id = $1`
+		if strings.Contains(query, "campaign_status") {
+			condition += ` and votes is not null`
+		}
+		text.WriteString(lines(t, conn, query+condition, campaign))
+	}
+	return text.String()
+}
+
+// counted is what reported is to be.
+func counted(t rapid.TB, tally *domain.Tally) string {
+	t.Helper()
+	var text strings.Builder
+	line := func(values ...any) { fmt.Fprintf(&text, "%q\n", fmt.Sprint(values...)) }
+	for _, s := range tally.Standings() {
+		sp := s.Specialist
+		line(sp.ID, `"`+sp.Name+`"`, sp.Institution, sp.Branch, sp.Region, int64(s.Rank), s.Votes, s.Voters)
+	}
+	location, err := time.LoadLocation(tally.Register().Campaign().Timezone)
+	check(t, err)
+	groups := func(by domain.GroupBy) []domain.Group {
+		list, err := tally.Groups(by, location)
+		check(t, err)
+		return list
+	}
+	for _, g := range groups(domain.ByInstitution) {
+		line("institution", g.Keys[0], int64(g.Rank), g.Votes)
+	}
+	for _, g := range groups(domain.ByBranch) {
+		line("branch", g.Keys[0], g.Keys[1], int64(g.Rank), g.Votes)
+	}
+	for _, g := range groups(domain.ByChannel) {
+		line("channel", g.Keys[0], g.Votes)
+	}
+	for _, g := range groups(domain.ByDay) {
+		day, err := time.Parse(time.DateOnly, g.Keys[0])
+		check(t, err)
+		line("day", day, g.Votes)
+	}
+	for _, g := range groups(domain.ByHour) {
+		hour, err := time.Parse(domain.HourLayout, g.Keys[0])
+		check(t, err)
+		local, err := time.Parse("2006-01-02T15:04", g.Keys[0][:len("2006-01-02T15:04")])
+		check(t, err)
+		line("hour", hour.UTC(), local, true, g.Votes)
+	}
+	line("all", tally.Votes(), tally.Voters())
+	return text.String()
+}
+
+// tallyAt counts the events of a history up to one of them, and says whether a
+// later one changes the results.
+func tallyAt(t rapid.TB, h *projectiontest.History, sequence uint64) (at *domain.Tally, changed bool) {
+	t.Helper()
+	at, all := new(domain.Tally), new(domain.Tally)
+	codec := projectiontest.Codec(t)
+	for _, rec := range h.Events() {
+		e, err := codec.Decode(rec.Data)
+		check(t, err)
+		delta, err := all.Apply(rec.Sequence, e)
+		check(t, err)
+		if rec.Sequence <= sequence {
+			_, err := at.Apply(rec.Sequence, e)
+			check(t, err)
+			continue
+		}
+		switch e.Data.(type) {
+		case domain.SpecialistRegistered, domain.SpecialistUpdated, domain.SpecialistWithdrawn, domain.SpecialistMerged:
+			changed = true
+		default:
+			changed = changed || delta.Votes != 0 && !delta.Void
+		}
+	}
+	return at, changed
+}
+
+// publish closes a campaign if it is open, and publishes the results as of an
+// event.
+func publish(h *projectiontest.History, sequence uint64) {
+	if h.Tally.Register().Campaign().Status == domain.StatusOpen {
+		h.Record(domain.CampaignClosed{Reason: "Kampaņa noslēgusies."})
+	}
+	if sequence == 0 {
+		sequence = h.Last()
+	}
+	h.Record(domain.ResultsCertified{Sequence: sequence, TallyDigest: "nav svarīgi"})
+	h.Record(domain.ResultsPublished{Certified: h.Last()})
+}
+
+// TestReportsAreTheResults holds the views against the tally. The Chancellery
+// sees it as of the newest event, everybody else as of the event whose results
+// are public, and nothing while other results are all there is.
+func TestReportsAreTheResults(t *testing.T) {
+	url := pgtest.NewDatabase(t)
+	db := open(t, url)
+	all, some := reader(t, url, chancellery), reader(t, url, public)
+	n, seen := 0, make(map[string]int)
+	rapid.Check(t, func(rt *rapid.T) {
+		n++
+		h, campaigns := projectiontest.NewHistory(t, fmt.Sprintf("laba-servisa-kustiba-%d", n)), new(projectiontest.Campaigns)
+		campaigns.Add(h.Campaign, h.Ledger)
+		act := func(most int) {
+			for range rapid.IntRange(0, most).Draw(rt, "actions") {
+				h.Act(projectiontest.Draw(rt))
+			}
+			check(rt, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
+		}
+		act(80)
+		for range rapid.IntRange(0, 2).Draw(rt, "publications") {
+			publish(h, h.Last()-rapid.Uint64Range(0, 2).Draw(rt, "before"))
+			act(6)
+		}
+		if got, want := reported(rt, all, h.Campaign), counted(rt, &h.Tally); got != want {
+			rt.Fatalf("the Chancellery sees\n%s\nwant\n%s", got, want)
+		}
+		state, want := "embargo", ""
+		if p := h.Tally.Register().Campaign().Public; p.Sequence > 0 {
+			at, changed := tallyAt(rt, h, p.Sequence)
+			if state = "correction pending"; !changed {
+				state, want = "public", counted(rt, at)
+			}
+		}
+		seen[state]++
+		if got := reported(rt, some, h.Campaign); got != want {
+			rt.Fatalf("with the state %s everybody sees\n%s\nwant\n%s", state, got, want)
+		}
+		got := lines(rt, some, `select results from reporting_v1.campaign_status where campaign_id = $1`, h.Campaign)
+		if got != fmt.Sprintf("%q\n", state) {
+			rt.Fatalf("the state is %s, want %s", got, state)
+		}
+	})
+	for _, state := range []string{"embargo", "public", "correction pending"} {
+		if seen[state] == 0 {
+			t.Errorf("no history ended with the state %s: %v", state, seen)
+		}
+	}
+}
+
+// TestReportsOfTime looks at a campaign in which the clocks are put back, row by
+// row: an hour that comes twice, a day of 25 hours, a day without votes.
+func TestReportsOfTime(t *testing.T) {
+	url := pgtest.NewDatabase(t)
+	db, campaigns := open(t, url), new(projectiontest.Campaigns)
+	h := projectiontest.NewHistory(t, "laba-servisa-kustiba-2019")
+	campaigns.Add(h.Campaign, h.Ledger)
+	voter := byte(0)
+	for at, votes := range map[string]int{
+		"2019-10-25T21:30:00+03:00": 3, // the evening
+		"2019-10-27T00:10:00+03:00": 1,
+		"2019-10-27T03:30:00+03:00": 2,
+		"2019-10-27T03:30:00+02:00": 4, // an hour later
+		"2019-10-27T23:59:59+02:00": 5,
+	} {
+		cast, err := time.Parse(time.RFC3339, at)
+		check(t, err)
+		for range votes {
+			voter++
+			h.Record(domain.VoteCast{Voter: domain.Pseudonym{0: voter}, Specialist: "s0", Channel: "web", Active: 1, CastAt: cast.UTC()})
+		}
+	}
+	check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
+	conn := reader(t, url, chancellery)
+	expect := func(query, want string) {
+		t.Helper()
+		if got := strings.ReplaceAll(lines(t, conn, query), `"`, ""); strings.TrimSpace(got) != strings.Join(strings.Fields(want), "\n") {
+			t.Errorf("%s:\n%s", query, got)
+		}
+	}
+	expect(`select concat_ws('|', to_char(local_time, 'DD-HH24:MI'), utc_offset, votes) from reporting_v1.timeline_hourly`, `
+		25-21:00|03:00:00|3 27-00:00|03:00:00|1 27-03:00|03:00:00|2 27-03:00|02:00:00|4 27-23:00|02:00:00|5`)
+	expect(`select concat_ws('|', day, votes, cumulative_votes) from reporting_v1.timeline_daily where day >= '2019-10-25'`, `
+		2019-10-25|3|3 2019-10-26|0|3 2019-10-27|12|15`)
+	// The campaign opens on 13 November 2017 in Riga.
+	expect(`select concat_ws('|', day_of_campaign, day, votes, cumulative_votes, cumulative_share)
+		from reporting_v1.year_over_year where day_of_campaign = 1 or votes > 0`, `
+		1|2017-11-13|0|0|0.000000 712|2019-10-25|3|3|0.200000 714|2019-10-27|12|15|1.000000`)
+	expect(`select concat_ws('|', to_char(hour_start at time zone 'UTC', 'DD-HH24'), votes, votes_24h, votes_7d, votes_per_hour_24h, votes_per_hour_7d)
+		from reporting_v1.velocity`, `
+		25-18|3|3|3|0.13|0.02 26-21|1|1|4|0.04|0.02 27-00|2|3|6|0.13|0.04 27-01|4|7|10|0.29|0.06 27-21|5|11|15|0.46|0.09`)
+	expect(`select concat_ws('|', channel, identity, votes, share) from reporting_v1.channel_mix`, `
+		web|verified|15|1.000000 in_person|none|0|0.000000`)
+}
+
+// TestReportsSideBySide: a report that is open for hours neither stops projection
+// nor changes under who reads it.
+func TestReportsSideBySide(t *testing.T) {
+	url, random := pgtest.NewDatabase(t), seeded(t)
+	db, campaigns := open(t, url), new(projectiontest.Campaigns)
+	h := projectiontest.NewHistory(t, "laba-servisa-kustiba-2018")
+	campaigns.Add(h.Campaign, h.Ledger)
+	vote := func() string {
+		for before := h.Last(); h.Last() < before+20; {
+			h.Vote(random.IntN)
+		}
+		check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
+		return counted(t, &h.Tally)
+	}
+	conn := reader(t, url, chancellery)
+	before := vote()
+	_, err := conn.Exec(t.Context(), `begin isolation level repeatable read`)
+	check(t, err)
+	if got := reported(t, conn, h.Campaign); got != before {
+		t.Errorf("it begins with\n%s", got)
+	}
+	after := vote() // with the report open
+	if got := reported(t, conn, h.Campaign); got != before {
+		t.Errorf("the report has become\n%s", got)
+	}
+	_, err = conn.Exec(t.Context(), `commit`)
+	check(t, err)
+	if got := reported(t, conn, h.Campaign); got != after {
+		t.Errorf("the next report is\n%s\nwant\n%s", got, after)
+	}
+}
+
+// views are those of reports.
+var views = []string{"branch_totals", "campaign_status", "channel_mix", "institution_totals", "specialist_totals",
+	"timeline_daily", "timeline_hourly", "velocity", "year_over_year"}
+
+// attacks are what somebody may try who wants to know counts under the embargo.
+func attacks() (list []string) {
+	list = []string{
+		`set role reporting_chancellery`,
+		`set session authorization postgres`,
+		`create function pg_temp.tell(text) returns boolean language plpgsql cost 0.0000001 as $$ begin raise notice 'sees %', $1; return true; end $$`,
+		`create function pg_temp.sure(text) returns boolean language plpgsql leakproof as $$ begin raise notice 'sees %', $1; return true; end $$`,
+		`create function pg_temp.as_owner() returns setof reporting_v1.specialist_totals language sql security definer as 'select * from reporting_v1.specialist_totals'`,
+		`select * from pg_temp.as_owner()`,
+		`create temporary view own as select * from reporting_v1.campaign_status`,
+		`select * from own where pg_temp.tell(own::text)`,
+		`select * from pg_catalog.pg_stats where schemaname in ('paldies', 'reporting_v1')`,
+		`select * from pg_catalog.pg_stats_ext`,
+		`select * from pg_catalog.pg_statistic`,
+		`select votes from reporting_v1.specialist_totals union all select votes from paldies.totals`,
+	}
+	for _, table := range []string{"positions", "campaigns", "channels", "specialists", "placements", "totals", "hours", "cells", "reported"} {
+		list = append(list, `table paldies.`+table, `explain table paldies.`+table, `copy paldies.`+table+` to stdout`)
+	}
+	for _, function := range []string{"reported_specialists", "reported_places", "reported_channels", "reported_hours", "reported_days", "standings", "places"} {
+		list = append(list, `select * from paldies.`+function+`(1)`)
+	}
+	for _, view := range views {
+		of := `reporting_v1.` + view + ` v`
+		list = append(list,
+			`select * from `+of,
+			`select count(*) from `+of+` where campaign_id = 'slepena'`,
+			`select * from `+of+` where pg_temp.tell(v::text)`,
+			`select * from `+of+` where pg_temp.tell(v::text) and campaign_id = 'slepena'`,
+			`select * from `+of+` where campaign_id = 'slepena' and campaign_id::int = 0`,
+			`explain (verbose) select * from `+of+` where campaign_id = 'slepena'`,
+			`explain (analyze, verbose, timing off, summary off) select * from `+of,
+		)
+		if view != "campaign_status" {
+			list = append(list, `select 1 / (votes - votes) from `+of+` where campaign_id = 'slepena'`)
+		}
+		for _, bound := range []string{"1", "30", "1000"} {
+			list = append(list, `explain select * from `+of+` where votes > `+bound,
+				`explain (analyze, timing off, summary off) select * from `+of+` where votes > `+bound+` and pg_temp.tell(votes::text)`)
+		}
+	}
+	return list
+}
+
+// attack writes down all that somebody hears who tries every attack, with every
+// kind of join.
+func attack(t *testing.T, conn *pgx.Conn, told *strings.Builder) string {
+	t.Helper()
+	_, err := conn.Exec(t.Context(), `discard temp`)
+	check(t, err)
+	told.Reset()
+	var text strings.Builder
+	for _, without := range []string{"jit", "nestloop", "hashjoin", "mergejoin"} {
+		_, err := conn.Exec(t.Context(), `reset all; set jit = off`)
+		check(t, err)
+		if without != "jit" {
+			_, err := conn.Exec(t.Context(), `set enable_`+without+` = off`)
+			check(t, err)
+		}
+		fmt.Fprintln(told, "without", without)
+		for _, query := range attacks() {
+			results, err := conn.PgConn().Exec(t.Context(), query).ReadAll()
+			fmt.Fprintln(&text, query, err)
+			for _, r := range results {
+				for _, row := range r.Rows {
+					fmt.Fprintf(&text, "%q\n", row)
+				}
+			}
+		}
+	}
+	return text.String() + told.String()
+}
+
+// TestEmbargoInReports lets somebody try everything before publication, with few
+// votes and with many. What they hear must be the same to the letter, and so
+// cannot depend on the votes; afterwards they see all.
+func TestEmbargoInReports(t *testing.T) {
+	url, random := pgtest.NewDatabase(t), seeded(t)
+	db, campaigns := open(t, url), new(projectiontest.Campaigns)
+	secretly, openly := projectiontest.NewHistory(t, "slepena"), projectiontest.NewHistory(t, "atklata")
+	campaigns.Add(secretly.Campaign, secretly.Ledger)
+	campaigns.Add(openly.Campaign, openly.Ledger)
+	for openly.Last() < 30 {
+		openly.Vote(random.IntN)
+	}
+	publish(openly, 0)
+	conn, told := listener(t, url, public)
+	try := func() string {
+		check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
+		// What the tables weigh is no secret, see docs/reporting.md; but here
+		// nothing else may be different.
+		sql(t, url, `vacuum (full, analyze)`)
+		return attack(t, conn, told)
+	}
+	for secretly.Last() < 20 {
+		secretly.Vote(random.IntN)
+	}
+	few := try()
+	// The functions are there, and tell what they may.
+	for _, want := range []string{"NOTICE sees (atklata,s0,", "NOTICE sees (slepena,", "division by zero", "permission denied", "Function Scan on paldies.reported_hours"} {
+		if has := strings.Contains(few, want); has != (want != "division by zero") {
+			t.Errorf("that %q is heard is %v:\n%.3000s", want, has, few)
+		}
+	}
+	secretly.Record(domain.SpecialistRegistered{Specialist: "s3", Profile: domain.Profile{Name: "Ilze Ūdre", Institution: "Ēnu pārvalde"}})
+	for i := range 100 { // each on a day of its own
+		secretly.Record(domain.VoteCast{Voter: domain.Pseudonym{0: byte(i), 15: 2}, Specialist: "s3", Channel: "web", Active: 1,
+			CastAt: secretly.Tally.AsOf().AddDate(0, 0, i)})
+	}
+	if many := try(); many != few {
+		t.Errorf("what is heard depends on votes under the embargo:\n%s", firstDifference(few, many))
+	}
+	if got := reported(t, conn, secretly.Campaign); got != "" {
+		t.Errorf("before the publication everybody sees\n%s", got)
+	}
+
+	publish(secretly, 0)
+	after := try()
+	if got, want := reported(t, conn, secretly.Campaign), counted(t, &secretly.Tally); got != want {
+		t.Errorf("after the publication everybody sees\n%s\nwant\n%s", got, want)
+	}
+	for _, want := range []string{"NOTICE sees (slepena,s0,", "division by zero"} {
+		if !strings.Contains(after, want) {
+			t.Errorf("after the publication %q is not heard", want)
+		}
+	}
+}
+
+func firstDifference(a, b string) string {
+	as, bs := strings.Split(a, "\n"), strings.Split(b, "\n")
+	for i := range min(len(as), len(bs)) {
+		if as[i] != bs[i] {
+			return strings.Join(as[max(0, i-5):i+1], "\n") + "\nor\n" + bs[i]
+		}
+	}
+	return fmt.Sprintf("%d and %d lines", len(as), len(bs))
+}
