@@ -236,8 +236,8 @@ const fill = `
 	insert into specialists
 	select campaign, n, 's' || n, (array['Zane Ģēģere', 'Kaspars Ņukšs', 'Lāsma Čakāne', 'Žanete Šķēle'])[1 + n % 4] || ' ' || n * 7919 % 10007,
 	       '', 'Iestāde ' || n % 150, 'Filiāle ' || n % 1500, 'Reģions ' || n % 5, n % 100 = 0, '', n
-	from positions, generate_series(1, 10000) n;
-	insert into placements select campaign, specialist, specialist, institution, branch, region from specialists;
+	from positions, generate_series(1, 10000) n order by campaign, n;
+	insert into placements select campaign, specialist, specialist, institution, branch, region from specialists order by 1, 2;
 	insert into cells
 	select campaign, opens_at + h * interval '1 hour', 1 + (random() * 9999)::int, random() * 2, 1
 	from campaigns join positions using (campaign) cross join lateral (
@@ -248,33 +248,39 @@ const fill = `
 	insert into hours select campaign, hour, channel, hour at time zone timezone, sum(votes) from cells join campaigns using (campaign) group by 1, 2, 3, timezone`
 
 // BenchmarkReports asks every view for all rows of a large campaign, as a member of
-// reporting_ro. The figures are milliseconds a question. With -v it shows plans.
+// reporting_ro, and for the first specialists in the order of the results. The figures are milliseconds a question, the fastest one. With -v it shows plans.
 func BenchmarkReports(b *testing.B) {
 	url := pgtest.NewDatabase(b)
 	open(b, url)
 	sql(b, url, `set search_path = paldies; `+strings.ReplaceAll(fill, "VOTES", strconv.Itoa(*benchVotes)))
 	sql(b, url, `vacuum analyze`)
 	conn := reader(b, url, public)
-	took := make(map[string]time.Duration)
+	fastest := make(map[string]time.Duration)
 	ask := func(query string) (rows int64) {
 		result, err := conn.Exec(b.Context(), query)
 		check(b, err)
 		return result.RowsAffected()
 	}
+	queries := make(map[string]string)
 	for _, view := range views {
-		query := `select * from reporting_v1.` + view + ` where campaign_id = 'kampana-2018'`
-		b.Logf("%s: %d rows\n%s", view, ask(query), lines(b, conn, `explain (analyze, costs) `+query))
+		queries[view] = `select * from reporting_v1.` + view + ` where campaign_id = 'kampana-2018'`
+	}
+	queries["first-100"] = queries["specialist_totals"] + ` order by rank, name, specialist_id limit 100`
+	for name, query := range queries {
+		b.Logf("%s: %d rows\n%s", name, ask(query), lines(b, conn, `explain (analyze, costs) `+query))
 	}
 	for b.Loop() {
-		for _, view := range views {
+		for name, query := range queries {
 			start := time.Now()
-			if ask(`select * from reporting_v1.`+view+` where campaign_id = 'kampana-2018'`) == 0 {
-				b.Fatalf("%s has no rows", view)
+			if ask(query) == 0 {
+				b.Fatalf("%s has no rows", name)
 			}
-			took[view] += time.Since(start)
+			if took := time.Since(start); fastest[name] == 0 || took < fastest[name] {
+				fastest[name] = took
+			}
 		}
 	}
-	for view, d := range took {
-		b.ReportMetric(float64(d.Microseconds())/1000/float64(b.N), view+"-ms")
+	for name, took := range fastest {
+		b.ReportMetric(float64(took.Microseconds())/1000, name+"-ms")
 	}
 }

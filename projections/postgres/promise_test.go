@@ -28,8 +28,8 @@ const description = `
 	select 'view ' || c.relname || ' (' || array_to_string(c.reloptions, ', ') || '): ' || obj_description(c.oid, 'pg_class'), c.relname, 0
 	from pg_class c where c.relnamespace = 'reporting_v1'::regnamespace
 	union all
-	select '  ' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || ': ' || col_description(c.oid, a.attnum), c.relname, a.attnum
-	from pg_class c join pg_attribute a on a.attrelid = c.oid
+	select '  ' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || coalesce(' collate ' || nullif(l.collname, 'default'), '') || ': ' || col_description(c.oid, a.attnum), c.relname, a.attnum
+	from pg_class c join pg_attribute a on a.attrelid = c.oid left join pg_collation l on l.oid = a.attcollation
 	where c.relnamespace = 'reporting_v1'::regnamespace and a.attnum > 0 and not a.attisdropped
 	union all
 	select pg_get_userbyid(grantee) || ' may ' || lower(privilege_type) || ' ' || what, '~' || pg_get_userbyid(grantee) || what, 0

@@ -75,19 +75,18 @@ func reported(t rapid.TB, conn *pgx.Conn, campaign string) string {
 	t.Helper()
 	var text strings.Builder
 	for _, query := range []string{
-		`select specialist_id, '"' || name || '"', institution, branch, region, coalesce(rank, 0), votes, voters from reporting_v1.specialist_totals`,
-		`select 'institution', institution, rank, votes from reporting_v1.institution_totals`,
-		`select 'branch', institution, branch, rank, votes from reporting_v1.branch_totals`,
-		`select 'channel', channel, votes from reporting_v1.channel_mix`,
-		`select 'day', day, votes from (select * from reporting_v1.timeline_daily where votes <> 0) d`,
-		`select 'hour', hour_start, local_time, utc_offset = local_time - (hour_start at time zone 'UTC'), votes from reporting_v1.timeline_hourly`,
-		`select 'all', votes, voters from reporting_v1.campaign_status`,
+		`select specialist_id, '"' || name || '"', institution, branch, region, coalesce(rank, 0), votes, voters
+		 from reporting_v1.specialist_totals where campaign_id = $1 order by rank nulls last, votes desc, name, specialist_id collate "C"`,
+		`select 'institution', institution, rank, votes from reporting_v1.institution_totals where campaign_id = $1 order by rank, institution`,
+		`select 'branch', institution, branch, rank, votes from reporting_v1.branch_totals where campaign_id = $1
+		 order by rank, institution || ' ' || branch, institution`,
+		`select 'channel', channel, votes from reporting_v1.channel_mix where campaign_id = $1 order by votes desc, channel collate "C"`,
+		`select 'day', day, votes from reporting_v1.timeline_daily where campaign_id = $1 and votes <> 0 order by day`,
+		`select 'hour', hour_start, local_time, utc_offset = local_time - (hour_start at time zone 'UTC'), votes
+		 from reporting_v1.timeline_hourly where campaign_id = $1 order by hour_start`,
+		`select 'all', votes, voters from reporting_v1.campaign_status where campaign_id = $1 and votes is not null`,
 	} {
-		condition := ` where campaign_id = $1`
-		if strings.Contains(query, "campaign_status") {
-			condition += ` and votes is not null`
-		}
-		text.WriteString(lines(t, conn, query+condition, campaign))
+		text.WriteString(lines(t, conn, query, campaign))
 	}
 	return text.String()
 }
@@ -251,18 +250,18 @@ func TestReportsOfTime(t *testing.T) {
 			t.Errorf("%s:\n%s", query, got)
 		}
 	}
-	expect(`select concat_ws('|', to_char(local_time, 'DD-HH24:MI'), utc_offset, votes) from reporting_v1.timeline_hourly`, `
+	expect(`select concat_ws('|', to_char(local_time, 'DD-HH24:MI'), utc_offset, votes) from reporting_v1.timeline_hourly order by hour_start`, `
 		25-21:00|03:00:00|3 27-00:00|03:00:00|1 27-03:00|03:00:00|2 27-03:00|02:00:00|4 27-23:00|02:00:00|5`)
-	expect(`select concat_ws('|', day, votes, cumulative_votes) from reporting_v1.timeline_daily where day >= '2019-10-25'`, `
+	expect(`select concat_ws('|', day, votes, cumulative_votes) from reporting_v1.timeline_daily where day >= '2019-10-25' order by day`, `
 		2019-10-25|3|3 2019-10-26|0|3 2019-10-27|12|15`)
 	// The campaign opens on 13 November 2017 in Riga.
 	expect(`select concat_ws('|', day_of_campaign, day, votes, cumulative_votes, cumulative_share)
-		from reporting_v1.year_over_year where day_of_campaign = 1 or votes > 0`, `
+		from reporting_v1.year_over_year where day_of_campaign = 1 or votes > 0 order by day_of_campaign`, `
 		1|2017-11-13|0|0|0.000000 712|2019-10-25|3|3|0.200000 714|2019-10-27|12|15|1.000000`)
 	expect(`select concat_ws('|', to_char(hour_start at time zone 'UTC', 'DD-HH24'), votes, votes_24h, votes_7d, votes_per_hour_24h, votes_per_hour_7d)
-		from reporting_v1.velocity`, `
+		from reporting_v1.velocity order by hour_start`, `
 		25-18|3|3|3|0.13|0.02 26-21|1|1|4|0.04|0.02 27-00|2|3|6|0.13|0.04 27-01|4|7|10|0.29|0.06 27-21|5|11|15|0.46|0.09`)
-	expect(`select concat_ws('|', channel, identity, votes, share) from reporting_v1.channel_mix`, `
+	expect(`select concat_ws('|', channel, identity, votes, share) from reporting_v1.channel_mix order by votes desc`, `
 		web|verified|15|1.000000 in_person|none|0|0.000000`)
 }
 

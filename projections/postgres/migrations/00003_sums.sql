@@ -45,6 +45,8 @@ update positions set changed = sequence;
 alter table positions alter column changed set not null;
 comment on column positions.changed is 'the results are those of this event: none after it changes them';
 
+create index specialists_merged on specialists (campaign, merged_into) where merged_into <> '';
+
 -- Both are of one campaign, by its key: a condition on a view would not get
 -- through the recursion.
 
@@ -54,19 +56,21 @@ returns table (specialist bigint, id text, name text, "position" text, instituti
                last bigint, withdrawn boolean, votes bigint, voters bigint)
 language sql stable
 begin atomic
-    with recursive counted (specialist, id, counts_for) as (
-        select s.specialist, s.id, s.specialist from specialists s where s.campaign = $1 and s.merged_into = ''
+    with recursive merged (specialist, id, counts_for) as (
+        select s.specialist, s.id, r.specialist
+        from specialists s join specialists r on r.campaign = s.campaign and r.id = s.merged_into
+        where s.campaign = $1 and s.merged_into <> '' and r.merged_into = ''
         union all
-        select s.specialist, s.id, c.counts_for
-        from specialists s join counted c on s.merged_into = c.id
-        where s.campaign = $1
+        select s.specialist, s.id, m.counts_for
+        from specialists s join merged m on m.id = s.merged_into
+        where s.campaign = $1 and s.merged_into <> ''
     ), sums as (
-        select c.counts_for, sum(t.votes)::bigint as votes, sum(t.voters)::bigint as voters
+        select coalesce(m.counts_for, p.specialist) as counts_for, sum(t.votes)::bigint as votes, sum(t.voters)::bigint as voters
         from totals t
-        join placements p on p.campaign = $1 and p.placement = t.placement
-        join counted c on c.specialist = p.specialist
+        join placements p on p.campaign = t.campaign and p.placement = t.placement
+        left join merged m on m.specialist = p.specialist
         where t.campaign = $1
-        group by c.counts_for
+        group by 1
     )
     select s.specialist, s.id, s.name, s."position", s.institution, s.branch, s.region,
            s.last, s.withdrawn, coalesce(sums.votes, 0), coalesce(sums.voters, 0)
@@ -94,6 +98,7 @@ comment on function places is 'votes by place, and a row without votes for each 
 
 -- +goose Down
 drop function standings, places;
+drop index specialists_merged;
 alter table positions drop column changed;
 alter table campaigns drop column opens_on;
 drop table hours;

@@ -7,6 +7,10 @@
 -- and EXPLAIN tells a function and no numbers of rows behind it. A condition of
 -- a view would not do. It can be evaluated late, EXPLAIN shows estimates from
 -- rows that nobody may see, and EXPLAIN ANALYZE how many were filtered out.
+--
+-- The functions sort, because the order of rows can give away the plan, and so
+-- how many rows other campaigns have. The views do not, for whoever reads them
+-- sorts anyway. Names carry the Latvian collation, in whose order they then come.
 
 -- +goose Up
 create view reported with (security_barrier) as
@@ -35,7 +39,8 @@ begin atomic
     select s.id, s.name, s.institution, s.branch, s.region,
            case when not s.withdrawn then rank() over (partition by s.withdrawn order by s.votes desc) end,
            s.votes, s.voters
-    from standings($1) s;
+    from standings($1) s
+    order by s.withdrawn, s.votes desc, s.specialist;
 end;
 -- +goose StatementEnd
 
@@ -44,7 +49,9 @@ create function reported_places(of_campaign int)
 returns table (institution text, branch text, votes bigint)
 language sql stable security definer
 begin atomic
-    select p.institution, p.branch, sum(p.votes)::bigint from places($1) p group by p.institution, p.branch;
+    select p.institution, p.branch, sum(p.votes)::bigint from places($1) p
+    group by p.institution, p.branch
+    order by p.institution collate "C", p.branch collate "C";
 end;
 -- +goose StatementEnd
 
@@ -56,7 +63,8 @@ begin atomic
     select c.name, c.identity, coalesce(sum(h.votes), 0)::bigint
     from channels c left join hours h on h.campaign = c.campaign and h.channel = c.channel
     where c.campaign = $1
-    group by c.name, c.identity;
+    group by c.channel, c.name, c.identity
+    order by c.channel;
 end;
 -- +goose StatementEnd
 
@@ -66,7 +74,7 @@ returns table (hour timestamptz, local timestamp, votes bigint)
 language sql stable security definer
 begin atomic
     select h.hour, h.local, sum(h.votes)::bigint
-    from hours h where h.campaign = $1 and h.votes <> 0 group by h.hour, h.local;
+    from hours h where h.campaign = $1 and h.votes <> 0 group by h.hour, h.local order by h.hour;
 end;
 -- +goose StatementEnd
 
@@ -86,7 +94,8 @@ begin atomic
     cross join (select least(1, min(number)) as first, max(number) as last from days) span
     cross join lateral generate_series(span.first, span.last) n
     left join days d on d.number = n
-    where c.campaign = $1;
+    where c.campaign = $1
+    order by n;
 end;
 -- +goose StatementEnd
 
@@ -107,8 +116,7 @@ select id as campaign_id, title, timezone, opens_at, closes_at, status, results,
        case when shown then voters end as voters,
        case when shown then sequence end as as_of_sequence,
        case when shown then recorded_at end as as_of_time
-from reported
-order by id collate "C";
+from reported;
 comment on view reporting_v1.campaign_status is 'every campaign, and whether its counts are public';
 comment on column reporting_v1.campaign_status.campaign_id is 'the campaign';
 comment on column reporting_v1.campaign_status.title is 'its title';
@@ -124,12 +132,12 @@ comment on column reporting_v1.campaign_status.as_of_sequence is 'the last event
 comment on column reporting_v1.campaign_status.as_of_time is 'when that event was recorded; null where it may not be seen';
 
 create view reporting_v1.specialist_totals with (security_barrier) as
-select r.id as campaign_id, s.id as specialist_id, s.name, s.institution, s.branch, s.region, s.rank, s.votes, s.voters,
+select r.id as campaign_id, s.id as specialist_id, s.name collate "lv-x-icu" as name, s.institution collate "lv-x-icu" as institution,
+       s.branch collate "lv-x-icu" as branch, s.region collate "lv-x-icu" as region, s.rank, s.votes, s.voters,
        r.sequence as as_of_sequence, r.recorded_at as as_of_time
 from reported r
 cross join lateral reported_specialists(r.campaign) s
-where r.shown
-order by r.id collate "C", s.rank nulls last, s.votes desc, s.name collate "lv-x-icu", s.id collate "C";
+where r.shown;
 comment on view reporting_v1.specialist_totals is 'every specialist of a campaign, those without votes too; who was merged into another is not there, the votes count for the other';
 comment on column reporting_v1.specialist_totals.campaign_id is 'the campaign';
 comment on column reporting_v1.specialist_totals.specialist_id is 'the specialist; the same in all campaigns';
@@ -144,14 +152,13 @@ comment on column reporting_v1.specialist_totals.as_of_sequence is 'the last eve
 comment on column reporting_v1.specialist_totals.as_of_time is 'when that event was recorded';
 
 create view reporting_v1.institution_totals with (security_barrier) as
-select r.id as campaign_id, p.institution,
+select r.id as campaign_id, p.institution collate "lv-x-icu" as institution,
        rank() over (partition by r.id order by sum(p.votes) desc) as rank, sum(p.votes)::bigint as votes,
        r.sequence as as_of_sequence, r.recorded_at as as_of_time
 from reported r
 cross join lateral reported_places(r.campaign) p
 where r.shown
-group by r.id, r.sequence, r.recorded_at, p.institution
-order by r.id collate "C", sum(p.votes) desc, p.institution collate "lv-x-icu", p.institution collate "C";
+group by r.id, r.sequence, r.recorded_at, p.institution;
 comment on view reporting_v1.institution_totals is 'votes of each institution, by where specialists were at the time of the vote; institutions without votes too';
 comment on column reporting_v1.institution_totals.campaign_id is 'the campaign';
 comment on column reporting_v1.institution_totals.institution is 'the institution';
@@ -161,13 +168,12 @@ comment on column reporting_v1.institution_totals.as_of_sequence is 'the last ev
 comment on column reporting_v1.institution_totals.as_of_time is 'when that event was recorded';
 
 create view reporting_v1.branch_totals with (security_barrier) as
-select r.id as campaign_id, p.institution, p.branch,
+select r.id as campaign_id, p.institution collate "lv-x-icu" as institution, p.branch collate "lv-x-icu" as branch,
        rank() over (partition by r.id order by p.votes desc) as rank, p.votes,
        r.sequence as as_of_sequence, r.recorded_at as as_of_time
 from reported r
 cross join lateral reported_places(r.campaign) p
-where r.shown
-order by r.id collate "C", p.votes desc, (p.institution || ' ' || p.branch) collate "lv-x-icu", p.institution collate "C", p.branch collate "C";
+where r.shown;
 comment on view reporting_v1.branch_totals is 'votes of each branch of an institution, by where specialists were at the time of the vote; branches without votes too';
 comment on column reporting_v1.branch_totals.campaign_id is 'the campaign';
 comment on column reporting_v1.branch_totals.institution is 'the institution';
@@ -182,8 +188,7 @@ select r.id as campaign_id, d.day, d.votes,
        (sum(d.votes) over (partition by r.id order by d.day))::bigint as cumulative_votes
 from reported r
 cross join lateral reported_days(r.campaign) d
-where r.shown
-order by r.id collate "C", d.day;
+where r.shown;
 comment on view reporting_v1.timeline_daily is 'votes in force by the day on which they were cast, from the first day of the campaign to the last one with votes, days without votes too';
 comment on column reporting_v1.timeline_daily.campaign_id is 'the campaign';
 comment on column reporting_v1.timeline_daily.day is 'the day in the campaign''s time zone';
@@ -194,8 +199,7 @@ create view reporting_v1.timeline_hourly with (security_barrier) as
 select r.id as campaign_id, h.hour as hour_start, h.local as local_time, h.local - (h.hour at time zone 'UTC') as utc_offset, h.votes
 from reported r
 cross join lateral reported_hours(r.campaign) h
-where r.shown
-order by r.id collate "C", h.hour;
+where r.shown;
 comment on view reporting_v1.timeline_hourly is 'votes in force by the hour in which they were cast, hours with votes only; an hour that comes twice, as on 27 October 2019 in Riga, is two rows with one local_time';
 comment on column reporting_v1.timeline_hourly.campaign_id is 'the campaign';
 comment on column reporting_v1.timeline_hourly.hour_start is 'the moment at which the hour begins';
@@ -208,8 +212,7 @@ select r.id as campaign_id, c.channel, c.identity, c.votes,
        round(c.votes / nullif(sum(c.votes) over (partition by r.id), 0), 6) as share
 from reported r
 cross join lateral reported_channels(r.campaign) c
-where r.shown
-order by r.id collate "C", c.votes desc, c.channel collate "C";
+where r.shown;
 comment on view reporting_v1.channel_mix is 'votes in force by the channel through which they came, channels without votes too';
 comment on column reporting_v1.channel_mix.campaign_id is 'the campaign';
 comment on column reporting_v1.channel_mix.channel is 'the channel';
@@ -223,8 +226,7 @@ select r.id as campaign_id, d.number as day_of_campaign, d.day, d.votes,
        round(sum(d.votes) over (partition by r.id order by d.number) / nullif(sum(d.votes) over (partition by r.id), 0), 6) as cumulative_share
 from reported r
 cross join lateral reported_days(r.campaign) d
-where r.shown
-order by d.number, r.id collate "C";
+where r.shown;
 comment on view reporting_v1.year_over_year is 'the days of all campaigns side by side: day 1 is the one on which a campaign opens';
 comment on column reporting_v1.year_over_year.campaign_id is 'the campaign';
 comment on column reporting_v1.year_over_year.day_of_campaign is 'the number of that day, counted from the day on which the campaign opens';
@@ -243,8 +245,7 @@ from reported r
 cross join lateral reported_hours(r.campaign) h
 where r.shown
 window day as (partition by r.id order by h.hour range between interval '23 hours' preceding and current row),
-       week as (partition by r.id order by h.hour range between interval '167 hours' preceding and current row)
-order by r.id collate "C", h.hour;
+       week as (partition by r.id order by h.hour range between interval '167 hours' preceding and current row);
 comment on view reporting_v1.velocity is 'how fast votes come: each hour with votes, and the 24 hours and 7 days that end with it';
 comment on column reporting_v1.velocity.campaign_id is 'the campaign';
 comment on column reporting_v1.velocity.hour_start is 'the moment at which the hour begins';
