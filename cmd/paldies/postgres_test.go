@@ -479,3 +479,37 @@ func execute(t *testing.T, databaseURL, sql string) {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
+
+// TestMigrateWithoutRoles: who may not create roles is told on standard error
+// what an administrator has to run, word for word.
+func TestMigrateWithoutRoles(t *testing.T) {
+	t.Parallel()
+	server, data := pgtest.NewServer(t, map[string]string{"fsync": "off"}), t.TempDir() // roles are the server's
+	admin := server.URL("postgres")
+	execute(t, admin, `create role ligita login password 'parole'`)
+	execute(t, admin, `create database balsis owner ligita`)
+	databaseURL := changed(t, admin, func(u *url.URL) { u.Path, u.User = "/balsis", url.UserPassword("ligita", "parole") })
+	out, errOut, code := try(t, data, "migrate", "--database-url", databaseURL)
+	if code != 0 || !strings.Contains(out, "from version 0 to") || strings.Contains(out, "role") {
+		t.Fatalf("exit code %d: %s%s", code, out, errOut)
+	}
+	statements := 0
+	for line := range strings.Lines(errOut) {
+		if strings.HasPrefix(line, "  ") {
+			statements++
+			execute(t, admin, line)
+		}
+	}
+	if statements != 2 {
+		t.Errorf("it asks for %d statements:\n%s", statements, errOut)
+	}
+	out, errOut, code = try(t, data, "migrate", "--database-url", databaseURL)
+	if code != 0 || errOut != "" {
+		t.Errorf("with the roles the exit code is %d: %s%s", code, out, errOut)
+	}
+	var may bool
+	queryRow(t, databaseURL, `select has_table_privilege('reporting_ro', 'reporting_v1.specialist_totals', 'select')`, &may)
+	if !may {
+		t.Error("the role got no rights")
+	}
+}

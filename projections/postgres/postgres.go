@@ -35,6 +35,12 @@
 // transaction. At 10,000 votes/s a vote is visible 3 ms after its
 // acknowledgement, 99 of 100 within 9 ms (BenchmarkVisible).
 //
+// What is asked all the time is counted while votes are: totals by placement, from
+// which specialists, institutions and branches follow, and votes by hour, from
+// which timelines and channels do. The cells are for who needs all of it.
+//
+// People with SQL read reporting_v1, see migrations and docs/reporting.md.
+//
 // Names are put into order by domain and not by ORDER BY, so that results come
 // in one order whatever holds them: ICU's lv-x-icu (CLDR 42) and Go's Latvian
 // collation (CLDR 23) agree on every text in Latvian letters, but ICU sorts y

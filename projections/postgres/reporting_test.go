@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -294,6 +295,42 @@ func TestReportsSideBySide(t *testing.T) {
 	check(t, err)
 	if got := reported(t, conn, h.Campaign); got != after {
 		t.Errorf("the next report is\n%s\nwant\n%s", got, after)
+	}
+}
+
+// TestReportingPage runs the SQL of docs/reporting.md: what makes a login as the
+// administrator, and everything else as somebody who has one.
+func TestReportingPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/reporting.md")
+	check(t, err)
+	url := pgtest.NewDatabase(t)
+	db, campaigns := open(t, url), new(projectiontest.Campaigns)
+	h := projectiontest.NewHistory(t, "2018")
+	campaigns.Add(h.Campaign, h.Ledger)
+	h.Vote(func(int) int { return 0 })
+	publish(h, 0)
+	check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
+	conn, name := reader(t, url, public), "bi_"+strings.ToLower(rand.Text())
+	logins, queries := 0, 0
+	for _, block := range strings.Split(string(page), "```sql\n")[1:] {
+		statement, _, _ := strings.Cut(block, "```")
+		if strings.Contains(statement, "create role") {
+			logins++
+			sql(t, url, strings.ReplaceAll(statement, "bi_vards", name)+`; drop role `+name)
+			continue
+		}
+		queries++
+		if lines(t, conn, statement) == "" {
+			t.Errorf("this shows nothing:\n%s", statement)
+		}
+	}
+	if logins != 1 || queries != 2 {
+		t.Errorf("the page has %d logins and %d queries", logins, queries)
+	}
+	for _, view := range views {
+		if !strings.Contains(string(page), "`"+view+"`") {
+			t.Errorf("the page does not mention %s", view)
+		}
 	}
 }
 
