@@ -58,6 +58,7 @@ type Placement struct {
 // Total is a change of what a specialist has got at one placement.
 type Total struct {
 	Placement     uint64 // Placement.Sequence
+	Specialist    uint64 // Placement.Specialist
 	Votes, Voters int64
 }
 

@@ -151,7 +151,7 @@ func (f *Fold) count(sequence uint64, d domain.Delta) {
 	channel := slices.IndexFunc(c.Channels, func(c domain.Channel) bool { return c.Name == d.Channel })
 	p.cells[CellKey{d.Hour.Unix() / int64(time.Hour/time.Second), at.Sequence, channel}] += d.Votes
 	t := p.totals[at.Sequence]
-	p.totals[at.Sequence] = Total{at.Sequence, t.Votes + d.Votes, t.Voters + d.Voters}
+	p.totals[at.Sequence] = Total{at.Sequence, at.Specialist, t.Votes + d.Votes, t.Voters + d.Voters}
 	p.timezone, p.changed = c.Timezone, sequence
 	p.counts.votes += d.Votes
 	p.counts.voters += d.Ballots

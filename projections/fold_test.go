@@ -55,7 +55,7 @@ func TestBatch(t *testing.T) {
 	if want := []projections.Cell{{CellKey: key, Votes: 2}}; !slices.Equal(second.Cells, want) || !key.Begin().Equal(h.Tally.AsOf()) {
 		t.Errorf("cells are %+v, want %+v", second.Cells, want)
 	}
-	if want := []projections.Total{{Placement: 2, Votes: 2, Voters: 2}}; !slices.Equal(second.Totals, want) {
+	if want := []projections.Total{{Placement: 2, Specialist: 2, Votes: 2, Voters: 2}}; !slices.Equal(second.Totals, want) {
 		t.Errorf("totals are %+v, want %+v", second.Totals, want)
 	}
 	if !second.From.Same(first.To) || second.Campaign != nil || len(second.Specialists) != 1 || second.Votes != 2 || second.Voters != 2 || second.Void != 0 ||

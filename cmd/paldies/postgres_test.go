@@ -89,8 +89,7 @@ func (s ballotSet) assertTamperingIsFound(t *testing.T, data, databaseURL string
 		where (campaign, placement) = (
 			select campaign, placement from paldies.totals join paldies.positions using (campaign)
 			where id = '`+s.name+`' order by totals.votes desc, placement limit 1)
-		returning (select id from paldies.specialists join paldies.placements p using (campaign, specialist)
-		           where (p.campaign, p.placement) = (totals.campaign, totals.placement)), votes`,
+		returning (select id from paldies.specialists s where (s.campaign, s.specialist) = (totals.campaign, totals.specialist)), votes`,
 		&specialist, &votes)
 	out, _, code := try(t, data, "audit", "verify", "--campaign", s.name, "--database-url", databaseURL)
 	if code != 3 {

@@ -173,14 +173,14 @@ func addPlacements(statements *pgx.Batch, campaign int32, list []projections.Pla
 }
 
 func addTotals(statements *pgx.Batch, campaign int32, list []projections.Total) {
-	placements, _ := columns(list, func(t projections.Total) (uint64, struct{}) { return t.Placement, struct{}{} })
+	placements, specialists := columns(list, func(t projections.Total) (uint64, uint64) { return t.Placement, t.Specialist })
 	votes, voters := columns(list, func(t projections.Total) (int64, int64) { return t.Votes, t.Voters })
 	statements.Queue(`
-		insert into totals (campaign, placement, votes, voters)
-		select $1, u.* from unnest($2::bigint[], $3::bigint[], $4::bigint[]) u
+		insert into totals (campaign, placement, specialist, votes, voters)
+		select $1, u.* from unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) u
 		on conflict (campaign, placement) do update
 		set votes = totals.votes + excluded.votes, voters = totals.voters + excluded.voters`,
-		campaign, placements, votes, voters)
+		campaign, placements, specialists, votes, voters)
 }
 
 func addCells(statements *pgx.Batch, campaign int32, list []projections.Cell) {

@@ -244,7 +244,7 @@ const fill = `
 		select (random() * 8735)::int h from generate_series(1, case when id = 'kampana-2018' then VOTES else VOTES / 50 end) v
 	) votes
 	on conflict do nothing;
-	insert into totals select campaign, placement, sum(votes), sum(votes) from cells group by 1, 2;
+	insert into totals select campaign, placement, placement, sum(votes), sum(votes) from cells group by 1, 2;
 	insert into hours select campaign, hour, channel, hour at time zone timezone, sum(votes) from cells join campaigns using (campaign) group by 1, 2, 3, timezone`
 
 // BenchmarkReports asks every view for all rows of a large campaign, as a member of

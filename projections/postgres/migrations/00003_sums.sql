@@ -6,17 +6,19 @@
 -- institution or a branch has.
 drop table totals;
 create table totals (
-    campaign  int    not null,
-    placement bigint not null,
-    votes     bigint not null,
-    voters    bigint not null,
+    campaign   int    not null,
+    placement  bigint not null,
+    specialist bigint not null,
+    votes      bigint not null,
+    voters     bigint not null,
     primary key (campaign, placement)
 ) with (fillfactor = 50);
 comment on table totals is 'what specialists got at each of their placements';
+comment on column totals.specialist is 'whose placement it is, so that standings need no join';
 insert into totals
-select campaign, placement, sum(votes), coalesce(sum(votes) filter (where identity <> 'none'), 0)
-from cells join channels using (campaign, channel)
-group by campaign, placement;
+select campaign, placement, specialist, sum(votes), coalesce(sum(votes) filter (where identity <> 'none'), 0)
+from cells join channels using (campaign, channel) join placements using (campaign, placement)
+group by campaign, placement, specialist;
 
 create table hours (
     campaign int         not null,
@@ -65,10 +67,8 @@ begin atomic
         from specialists s join merged m on m.id = s.merged_into
         where s.campaign = $1 and s.merged_into <> ''
     ), sums as (
-        select coalesce(m.counts_for, p.specialist) as counts_for, sum(t.votes)::bigint as votes, sum(t.voters)::bigint as voters
-        from totals t
-        join placements p on p.campaign = t.campaign and p.placement = t.placement
-        left join merged m on m.specialist = p.specialist
+        select coalesce(m.counts_for, t.specialist) as counts_for, sum(t.votes)::bigint as votes, sum(t.voters)::bigint as voters
+        from totals t left join merged m on m.specialist = t.specialist
         where t.campaign = $1
         group by 1
     )
@@ -113,6 +113,6 @@ create table totals (
 ) with (fillfactor = 50);
 insert into totals
 select campaign, specialist, sum(votes), sum(voters)
-from by_placement join placements using (campaign, placement)
+from by_placement
 group by campaign, specialist;
 drop table by_placement;
