@@ -55,22 +55,35 @@ type BucketFence struct {
 // a bucket that was lost is told from a log that was never signed by the log's
 // own checkpoint.
 func NewBucketFence(ctx context.Context, nc *nats.Conn, key string, replicas int) (*BucketFence, error) {
-	js, err := jetstream.New(nc)
+	kv, err := openFences(ctx, nc, replicas)
 	if err != nil {
 		return nil, fmt.Errorf("fence of %s: %w", key, err)
 	}
+	return &BucketFence{nc: nc, kv: kv, key: key}, nil
+}
+
+// MakeFences makes the bucket of all logs' fences if it is missing, for signers
+// that may not.
+func MakeFences(ctx context.Context, nc *nats.Conn, replicas int) error {
+	if _, err := openFences(ctx, nc, replicas); err != nil {
+		return fmt.Errorf("fences: %w", err)
+	}
+	return nil
+}
+
+func openFences(ctx context.Context, nc *nats.Conn, replicas int) (jetstream.KeyValue, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, err
+	}
 	ctx, stop := context.WithTimeout(ctx, fenceTimeout)
 	defer stop()
-	kv, err := bucket.Open(ctx, js, jetstream.KeyValueConfig{
+	return bucket.Open(ctx, js, jetstream.KeyValueConfig{
 		Bucket:      fenceBucket,
 		Description: "what was signed last; whoever changes it lets a fork be signed",
 		Storage:     jetstream.FileStorage,
 		Replicas:    replicas,
 	})
-	if err != nil {
-		return nil, fmt.Errorf("fence of %s: %w", key, err)
-	}
-	return &BucketFence{nc: nc, kv: kv, key: key}, nil
 }
 
 // Load asks the leader: the bucket's own reads may be answered by any replica.

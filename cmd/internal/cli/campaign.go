@@ -14,6 +14,7 @@ import (
 	"sakipaldies.lv/ledger/cmd/internal/intake"
 	"sakipaldies.lv/ledger/cmd/internal/keyring"
 	"sakipaldies.lv/ledger/cmd/internal/node"
+	"sakipaldies.lv/ledger/cmd/internal/queue"
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore"
 )
@@ -173,7 +174,23 @@ func (a *app) newCampaign(ctx context.Context, n *node.Node, id, keyFile string,
 			return intake.Receipt{}, err
 		}
 	}
-	return intake.OpenCampaign(ctx, l, id, d, a.now())
+	receipt, err := intake.OpenCampaign(ctx, l, id, d, a.now())
+	if err != nil {
+		return receipt, err
+	}
+	return receipt, a.makeOutcomes(ctx, n, id)
+}
+
+// makeOutcomes makes the stream of a campaign's outcomes where there is a queue:
+// workers of a deployment may not make streams.
+func (a *app) makeOutcomes(ctx context.Context, n *node.Node, id string) error {
+	switch err := queue.CheckStreams(ctx, n.Conn()); {
+	case errors.Is(err, queue.ErrNoQueue):
+		return nil
+	case err != nil:
+		return err
+	}
+	return queue.CreateOutcomes(ctx, n.Conn(), id, replicas(n))
 }
 
 // checkUntouched makes sure that a stream which is there before its first event
@@ -241,7 +258,8 @@ func (a *app) openedBefore(ctx context.Context, n *node.Node, id, keyFile string
 		return intake.Receipt{}, fmt.Errorf("campaign %s: %w, with other rules or another key; `paldies campaign show %s` shows it, `paldies campaign amend %s` changes its rules",
 			id, intake.ErrCampaignExists, id, id)
 	}
-	return intake.Receipt{Campaign: id, Sequence: sequence, EventID: e.ID, RecordedAt: e.Time, Known: true}, nil
+	receipt := intake.Receipt{Campaign: id, Sequence: sequence, EventID: e.ID, RecordedAt: e.Time, Known: true}
+	return receipt, a.makeOutcomes(ctx, n, id)
 }
 
 // opening is the first event of a campaign and its sequence, or 0 when it has

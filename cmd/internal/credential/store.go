@@ -48,6 +48,15 @@ func NewStore(nc *nats.Conn, replicas int, now func() time.Time) (*Store, error)
 	return &Store{nc, js, replicas, now}, nil
 }
 
+// MakeBucket makes the bucket of the credentials if it is missing. Until then a
+// Book knows that there is none. Errors are eventstore.ErrUnavailable.
+func (s *Store) MakeBucket(ctx context.Context) error {
+	ctx, stop := context.WithTimeout(ctx, requestTimeout)
+	defer stop()
+	_, err := ensureBucket(ctx, s.js, s.replicas)
+	return err
+}
+
 // Add makes a credential and gives it an id, a secret and its time of
 // creation. The token cannot be told again. After eventstore.ErrUnavailable there may be
 // a credential whose token nobody knows: it is harmless, and can be revoked.

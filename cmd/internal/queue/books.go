@@ -104,10 +104,13 @@ func (b *books) fill(ctx context.Context, campaign string, o *opening) {
 var errBookNotOpened = errors.New("the outcomes of the campaign could not be opened")
 
 func (b *books) openBook(ctx context.Context, campaign string) (*book, error) {
-	if err := CreateOutcomes(ctx, b.nc, campaign, b.replicas); err != nil {
-		return nil, err
-	}
 	l, err := b.open(ctx, outcomesConfig(campaign, b.replicas))
+	if errors.Is(err, eventstore.ErrNotFound) { // a worker of a deployment may make none, and need not
+		if err := CreateOutcomes(ctx, b.nc, campaign, b.replicas); err != nil {
+			return nil, err
+		}
+		l, err = b.open(ctx, outcomesConfig(campaign, b.replicas))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the outcomes of campaign %s: %w", campaign, err)
 	}

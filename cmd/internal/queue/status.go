@@ -86,6 +86,17 @@ func readBacklog(ctx context.Context, nc *nats.Conn) (b Backlog, err error) {
 	return b, nil
 }
 
+// CheckStreams is ErrNoQueue where the streams that all campaigns share were not
+// made yet.
+func CheckStreams(ctx context.Context, nc *nats.Conn) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	_, err = openStream(ctx, js, SubmissionsStream)
+	return err
+}
+
 func openStream(ctx context.Context, js jetstream.JetStream, name string) (jetstream.Stream, error) {
 	stream, err := js.Stream(ctx, name)
 	switch {
