@@ -107,7 +107,7 @@ func (a *app) dev(cmd *cobra.Command, o devOptions, database *devDatabase) (err 
 	if err := a.printBanner(ctx, n, o, database, listener.Addr().String()); err != nil {
 		return n.Explain(err)
 	}
-	return a.runNode(ctx, stop, n, newSealings(a, n, o), database, listener)
+	return a.runNode(ctx, stop, n, newSealings(a, o.auditorToken, o.seal), database, listener)
 }
 
 // runNode runs the parts of a node until the context ends or one of them fails.
@@ -126,7 +126,7 @@ func (a *app) runNode(ctx context.Context, stop func(), n *node.Node, logs *seal
 		func() error { return follower.Run(ctx, created) },
 	}
 	if logs.wanted {
-		parts = append(parts, func() error { return logs.run(ctx, toSeal) })
+		parts = append(parts, func() error { return logs.run(ctx, n, toSeal) })
 	}
 	var p *projector
 	if database.wanted() {

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,10 +45,14 @@ func (a *app) sealCommand() *cobra.Command {
 	var o sealOptions
 	var once bool
 	cmd := &cobra.Command{
-		Use:   "seal --campaign ID",
-		Short: "Write a campaign's Merkle log and sign its checkpoints",
+		Use:   "seal [--campaign ID]",
+		Short: "Write the Merkle log of a campaign, or of all, and sign its checkpoints",
 		Long: "Write a campaign's Merkle log and sign its checkpoints, about one a second while\n" +
 			"votes come in, until it is stopped; or, with --once, one of what is there now.\n\n" +
+			"Without --campaign it seals all campaigns of a node or of NATS servers, those too that\n" +
+			"are opened later, with logs and keys in the data directory; one that halts hinders no\n" +
+			"other. With --http it then serves the logs at /log/ID/, the events themselves only to\n" +
+			"who sends the auditors' token, and /livez, /readyz and /metrics.\n\n" +
 			"The folder is laid out as C2SP tlog-tiles demands, so that programs we did not write\n" +
 			"can check it. The signing key is made on first use; the verifier key is in DIR/vkey.\n" +
 			"Publish it where the folder's operator cannot change it.\n\n" +
@@ -53,17 +60,32 @@ func (a *app) sealCommand() *cobra.Command {
 			"contradicts what was signed before. `paldies dev` seals by itself.",
 		Args: cobra.NoArgs,
 	}
-	o.flags(cmd)
+	var address, auditorToken string
+	cmd.Flags().StringVar(&o.campaign, "campaign", "", "id of the campaign (default: all)")
+	o.logFlags(cmd)
+	cmd.Flags().StringVar(&address, "http", "", "serve the logs of all campaigns at HOST:PORT; port 0 takes a free one")
+	cmd.Flags().StringVar(&auditorToken, "auditor-token", "", "who sends it as a bearer token gets the events of /log/ID/ (better by PALDIES_AUDITOR_TOKEN_FILE)")
 	cmd.Flags().DurationVar(&o.interval, "interval", time.Second, "time between two checkpoints")
 	cmd.Flags().BoolVar(&once, "once", false, "sign one checkpoint of what is there now, and stop")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if o.interval < 10*time.Millisecond || o.interval > time.Hour {
 			return usagef("--interval %v: use 10ms to 1h", o.interval)
 		}
+		switch one := o.campaign != ""; {
+		case one && address != "":
+			return usagef("--http is for all campaigns: leave out --campaign")
+		case !one && (once || o.dir != "" || o.keyFile != ""):
+			return usagef("--once, --log and --signing-key-file are for one campaign: name it with --campaign")
+		}
 		if !once && !cmd.Flags().Changed("log-level") {
 			a.logLevel = slog.LevelInfo // what it does is told by its log
 		}
-		err := a.seal(cmd, o, once)
+		var err error
+		if o.campaign == "" {
+			err = a.sealAll(cmd, address, auditorToken, o.interval)
+		} else {
+			err = a.seal(cmd, o, once)
+		}
 		if !once && cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
 			err = nil // Being asked to stop is its normal end.
 		}
@@ -98,6 +120,41 @@ func (a *app) seal(cmd *cobra.Command, o sealOptions, once bool) error {
 		_, err = fmt.Fprintf(a.out, "sealed %d events of campaign %s, root %v\n", c.Size, o.campaign, c.Root)
 		return err
 	})
+}
+
+// sealAll seals all campaigns until it is asked to stop, or by the failure of a
+// part.
+func (a *app) sealAll(cmd *cobra.Command, address, auditorToken string, interval time.Duration) error {
+	ctx, stop := context.WithCancel(cmd.Context())
+	defer stop()
+	logs := newSealings(a, auditorToken, true)
+	logs.interval = interval
+	var listener net.Listener
+	if address != "" {
+		var err error
+		if listener, err = listenHTTP(ctx, address); err != nil {
+			return err
+		}
+		defer listener.Close() // The HTTP server has closed it, unless it never ran.
+	}
+	n, err := a.joinNode(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	lines := [][2]string{{"ledger", n.URL()}, {"logs", filepath.Join(a.dataDir, "log")}}
+	if listener != nil {
+		lines = append(lines, [2]string{"http", fmt.Sprintf("http://%s/log/, /livez, /readyz and /metrics", listener.Addr())})
+	}
+	if err := a.printLines(append(lines, [2]string{"stop", fmt.Sprintf("Ctrl-C, or kill %d; it goes on where it was", os.Getpid())})); err != nil {
+		return errors.Join(err, n.Close())
+	}
+	parts := []func() error{func() error { return a.followNodes(ctx, cmd, logs.follow, n) }}
+	if listener != nil {
+		health := newHealth(nil, nil, nil)
+		health.logs = logs
+		parts = append(parts, func() error { return serveHTTP(ctx, listener, health.handler(), a.logger()) })
+	}
+	return together(stop, parts...)
 }
 
 // warnOfDeviations says what is wrong with the stream: a log is no help against

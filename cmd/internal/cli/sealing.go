@@ -24,13 +24,13 @@ const sealRetry = 30 * time.Second
 // sealings seal the logs of all campaigns of a node, those too that are opened
 // later. One that has halted hinders no other.
 type sealings struct {
-	app  *app
-	node *node.Node
+	app *app
 	// auditorToken opens the bundles to who sends it; empty to nobody.
 	auditorToken string
-	// credentials open them to auditors, too.
+	// credentials open them to auditors, too; nil where none are known.
 	credentials api.Credentials
-	wanted      bool // otherwise the logs are only served
+	wanted      bool          // otherwise the logs are only served
+	interval    time.Duration // between two checkpoints; 0 for the default
 
 	mu     sync.Mutex
 	states map[string]logState // by campaign; guarded by mu
@@ -44,8 +44,8 @@ type logState struct {
 	Error    string `json:"error,omitempty"` // why nothing is sealed at the moment
 }
 
-func newSealings(a *app, n *node.Node, o devOptions) *sealings {
-	return &sealings{app: a, node: n, auditorToken: o.auditorToken, wanted: o.seal, states: make(map[string]logState)}
+func newSealings(a *app, auditorToken string, wanted bool) *sealings {
+	return &sealings{app: a, auditorToken: auditorToken, wanted: wanted, states: make(map[string]logState)}
 }
 
 // list returns the states by campaign.
@@ -84,19 +84,31 @@ func (s *sealings) begin(campaign string) bool {
 	return true
 }
 
+// follow seals the logs of one node after another: it is a nodeWork.
+func (s *sealings) follow(ctx context.Context, n nodeCampaigns) error {
+	created, err := watchStreams(n.node.Conn())
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	clear(s.states) // the node before has ended, and what was begun on it
+	s.mu.Unlock()
+	return s.run(ctx, n.node, created)
+}
+
 // run seals until the context ends, and waits for all that it has begun. After
 // a receipt from created there may be new campaigns.
-func (s *sealings) run(ctx context.Context, created <-chan struct{}) error {
+func (s *sealings) run(ctx context.Context, n *node.Node, created <-chan struct{}) error {
 	var sealing sync.WaitGroup
 	defer sealing.Wait()
 	for {
-		campaigns, err := nodeCampaigns{s.app, s.node}.List(ctx)
+		campaigns, err := nodeCampaigns{s.app, n}.List(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.app.logger().Warn("the campaigns cannot be listed, so that new ones are not sealed", "error", err)
 		}
 		for _, campaign := range campaigns {
 			if s.begin(campaign) {
-				sealing.Go(func() { s.keep(ctx, campaign) })
+				sealing.Go(func() { s.keep(ctx, n, campaign) })
 			}
 		}
 		var again <-chan time.Time
@@ -114,9 +126,9 @@ func (s *sealings) run(ctx context.Context, created <-chan struct{}) error {
 
 // keep seals one campaign, and tries again after what may pass. After anything
 // else nothing is sealed until somebody has looked and the node is started again.
-func (s *sealings) keep(ctx context.Context, campaign string) {
+func (s *sealings) keep(ctx context.Context, n *node.Node, campaign string) {
 	for {
-		err := s.seal(ctx, campaign)
+		err := s.seal(ctx, n, campaign)
 		if ctx.Err() != nil {
 			return
 		}
@@ -135,8 +147,8 @@ func (s *sealings) keep(ctx context.Context, campaign string) {
 	}
 }
 
-func (s *sealings) seal(ctx context.Context, campaign string) (err error) {
-	l, err := s.app.openLedger(ctx, s.node, campaign)
+func (s *sealings) seal(ctx context.Context, n *node.Node, campaign string) (err error) {
+	l, err := s.app.openLedger(ctx, n, campaign)
 	if err != nil {
 		return err
 	}
@@ -144,7 +156,7 @@ func (s *sealings) seal(ctx context.Context, campaign string) (err error) {
 	if err := s.app.warnOfDeviations(ctx, l, campaign); err != nil {
 		return err
 	}
-	sealer, release, err := s.app.sealer(ctx, s.node, l, sealOptions{campaign: campaign},
+	sealer, release, err := s.app.sealer(ctx, n, l, sealOptions{campaign: campaign, interval: s.interval},
 		func(c transparency.Checkpoint, err error) { s.report(campaign, c, err) })
 	if err != nil {
 		return err
@@ -178,6 +190,9 @@ func (s *sealings) auditor(r *http.Request, campaign string) bool {
 	sent, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(s.auditorToken))
 	if s.auditorToken != "" && subtle.ConstantTimeCompare(sent[:], want[:]) == 1 {
 		return true
+	}
+	if s.credentials == nil {
+		return false
 	}
 	c, err := s.credentials.Check(token)
 	return err == nil && c.Role == domain.RoleAuditor && c.Covers(campaign)
