@@ -134,7 +134,7 @@ func NewCluster(t testing.TB) *Cluster {
 	t.Helper()
 	const size = 3
 	c := &Cluster{}
-	ports := freePorts(t, size)
+	ports := FreePorts(t, size)
 	var routes []*url.URL
 	for _, port := range ports {
 		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", port)})
@@ -196,10 +196,10 @@ func Eventually(t testing.TB, what string, condition func() bool) {
 	}
 }
 
-// freePorts finds ports that nobody listens on. They lie below those that the
+// FreePorts finds ports that nobody listens on. They lie below those that the
 // system gives to outgoing connections and to listeners without a wish, one of
 // which could otherwise take a port before its server does.
-func freePorts(t testing.TB, n int) []int {
+func FreePorts(t testing.TB, n int) []int {
 	t.Helper()
 	const lowest, highest, tries = 12_000, 30_000, 1000
 	var ports []int

@@ -37,6 +37,7 @@ type app struct {
 	codec    *domain.Codec
 	dataDir  string
 	natsURL  string
+	natsCA   string
 	node     node.Config // what no flag says; tests set limits here
 	logLevel slog.Level
 	noEnv    bool // flags are not taken from the environment
@@ -92,6 +93,7 @@ func (a *app) root() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.dataDir, "data", node.DefaultDataDir, "data directory")
 	flags.StringVar(&a.natsURL, "nats-url", "", "NATS servers to use instead of the data directory's own, for example nats://user:password@host:4222")
+	flags.StringVar(&a.natsCA, "nats-ca", "", "file with the certificates of the authority of --nats-url's servers (default: the system's)")
 	flags.TextVar(&a.logLevel, "log-level", slog.LevelWarn, "debug, info, warn or error")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v; see `%s --help`", err, cmd.CommandPath())
@@ -100,7 +102,7 @@ func (a *app) root() *cobra.Command {
 		a.demoCommand(), a.devCommand(), a.campaignCommand(), a.specialistCommand(), a.credentialCommand(), a.channelCommand(),
 		a.voteCommand(), a.resultsCommand(), a.reportCommand(), a.auditCommand(), a.doctorCommand(),
 		a.intakeCommand(), a.queueCommand(), a.projectCommand(), a.dashboardCommand(), a.migrateCommand(),
-		a.sealCommand(), a.receiptCommand(), a.restoreCommand(), a.schemaCommand(), a.benchCommand(),
+		a.sealCommand(), a.receiptCommand(), a.restoreCommand(), a.schemaCommand(), a.benchCommand(), a.deployCommand(),
 	)
 	strict(root)
 	return root

@@ -57,7 +57,7 @@ var unavailable = []error{
 	node.ErrInUse, node.ErrDataDir, node.ErrUnavailable, node.ErrCredentials, node.ErrUnsuitable, node.ErrStorageFull,
 	eventstore.ErrUnavailable, eventstore.ErrOutcomeUnknown, eventstore.ErrBusy, intake.ErrContention, errHTTPAddress,
 	postgres.ErrUnavailable, postgres.ErrRefused, errNodeGone, transparency.ErrFenced, transparency.ErrNotSealed,
-	load.ErrUnavailable,
+	load.ErrUnavailable, errNotWell,
 }
 
 // mismatches are what a verification finds, and what halts a signer.

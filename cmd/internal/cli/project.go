@@ -176,7 +176,7 @@ func (a *app) printProjector(n *node.Node, where string, listener net.Listener) 
 // have nothing to do on a data directory of its own.
 func (a *app) joinNode(ctx context.Context, cmd *cobra.Command) (*node.Node, error) {
 	c := a.node
-	c.DataDir, c.NATSURL, c.Command, c.Logger, c.Join = a.dataDir, a.natsURL, cmd.CommandPath(), a.logger(), true
+	c.DataDir, c.NATSURL, c.NATSCA, c.Command, c.Logger, c.Join = a.dataDir, a.natsURL, a.natsCA, cmd.CommandPath(), a.logger(), true
 	if err := c.Validate(); err != nil {
 		return nil, usageError{err}
 	}

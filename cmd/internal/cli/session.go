@@ -28,7 +28,7 @@ func (a *app) withNode(cmd *cobra.Command, fn func(context.Context, *node.Node) 
 }
 
 func (a *app) onNode(cmd *cobra.Command, c node.Config, fn func(context.Context, *node.Node) error) (err error) {
-	c.DataDir, c.NATSURL, c.Command, c.Logger = a.dataDir, a.natsURL, cmd.CommandPath(), a.logger()
+	c.DataDir, c.NATSURL, c.NATSCA, c.Command, c.Logger = a.dataDir, a.natsURL, a.natsCA, cmd.CommandPath(), a.logger()
 	if err := c.Validate(); err != nil {
 		return usageError{err}
 	}

@@ -1,12 +1,16 @@
 package node
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/nats-io/nats.go"
 )
 
 // DefaultDataDir is the data directory of a Config that names none.
@@ -21,6 +25,9 @@ type Config struct {
 	// credentials as userinfo if they ask for any. Empty means the node that
 	// runs on DataDir or, when there is none, the embedded server.
 	NATSURL string
+	// NATSCA is a file of certificates, in PEM, of the authorities that vouch for
+	// the servers of NATSURL; empty means those that the system trusts.
+	NATSCA string
 	// Serve keeps the embedded server open to this machine's other processes
 	// of the same user, who find it by DataDir.
 	Serve bool
@@ -59,7 +66,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("the largest store is %d bytes: it must not be negative", c.MaxStoreBytes))
 	}
 	if c.NATSURL != "" {
-		errs = append(errs, validateServers(c.NATSURL))
+		errs = append(errs, validateServers(c.NATSURL), validateCA(c.NATSCA))
 	}
 	return errors.Join(errs...)
 }
@@ -83,6 +90,57 @@ func validateServers(list string) error {
 		}
 	}
 	return nil
+}
+
+// validateCA checks the file before it is needed: the client would say only that
+// no server can be reached.
+func validateCA(file string) error {
+	if file == "" {
+		return nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("the certificates of the NATS servers' authority cannot be read: %w", err)
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(text) {
+		return fmt.Errorf("%s holds no certificate in PEM: name the file of the NATS servers' authority with --nats-ca or PALDIES_NATS_CA", file)
+	}
+	return nil
+}
+
+// serverOptions are what it takes to be let in by the servers of NATSURL.
+//
+// Answers come to inboxes of the user's own, _INBOX_<user>.>, so that servers can
+// keep users of one account from hearing each other's answers.
+func (c Config) serverOptions() []nats.Option {
+	var options []nats.Option
+	if c.NATSCA != "" {
+		options = append(options, nats.RootCAs(c.NATSCA))
+	}
+	if user := firstUser(c.NATSURL); user != "" {
+		options = append(options, nats.CustomInboxPrefix("_INBOX_"+user))
+	}
+	return options
+}
+
+// firstUser is the user whom a list of servers names, or nothing when it names
+// none, a token, or one whose name is no part of a subject.
+func firstUser(servers string) string {
+	first, _, _ := strings.Cut(servers, ",")
+	u, err := url.Parse(strings.TrimSpace(first))
+	if err != nil || u.User == nil {
+		return ""
+	}
+	name := u.User.Username()
+	if _, named := u.User.Password(); !named || strings.ContainsFunc(name, notInToken) {
+		return ""
+	}
+	return name
+}
+
+// notInToken reports what no token of a subject should have.
+func notInToken(r rune) bool {
+	return r <= ' ' || r >= 0x7f || strings.ContainsRune(".*>", r)
 }
 
 // RedactServers is a list of server addresses without passwords and tokens.

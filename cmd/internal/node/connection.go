@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -95,7 +96,10 @@ func (d dialer) Dial(network, address string) (net.Conn, error) {
 // refusal puts a failed connection into words.
 func (t target) refusal(err error) error {
 	where := RedactServers(t.servers)
+	var unverified *tls.CertificateVerificationError
 	switch {
+	case errors.As(err, &unverified):
+		return fmt.Errorf("%w at %s (%w): name the file with the certificate of its authority by --nats-ca or PALDIES_NATS_CA, and the server as its certificate does", ErrUnavailable, where, err)
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked),
 		errors.Is(err, nats.ErrAccountAuthExpired):
 		return fmt.Errorf("%w at %s (%w): put the right ones into the address, as in nats://user:password@host:4222", ErrCredentials, where, err)

@@ -85,7 +85,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	if c.NATSURL == "" {
 		return openData(ctx, c)
 	}
-	conn, err := connect(ctx, c.Command, target{servers: c.NATSURL, remedy: "start the server, or correct --nats-url or PALDIES_NATS_URL"})
+	conn, err := connect(ctx, c.Command, target{servers: c.NATSURL, remedy: "start the server, or correct --nats-url or PALDIES_NATS_URL", options: c.serverOptions()})
 	if err != nil {
 		return nil, err
 	}
