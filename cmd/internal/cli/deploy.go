@@ -12,6 +12,7 @@ import (
 	"sakipaldies.lv/ledger/cmd/internal/credential"
 	"sakipaldies.lv/ledger/cmd/internal/deploy"
 	"sakipaldies.lv/ledger/cmd/internal/node"
+	"sakipaldies.lv/ledger/cmd/internal/queue"
 	"sakipaldies.lv/ledger/eventstore/transparency"
 )
 
@@ -60,8 +61,9 @@ func (a *app) deployStreamsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "streams",
 		Short: "Make the queue and the buckets that roles use but may not make, unless they are there",
-		Long: "Make the queue, the bucket of credentials and the signer's record on the NATS servers,\n" +
-			"unless they are there. It opens no campaign.",
+		Long: "Make the queue, the streams of its outcomes for the campaigns that there are, the bucket\n" +
+			"of credentials and the signer's record on the NATS servers, unless they are there. It\n" +
+			"opens no campaign.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withNode(cmd, func(ctx context.Context, n *node.Node) error {
@@ -80,7 +82,14 @@ func (a *app) makeStreams(ctx context.Context, n *node.Node) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(createQueue(ctx, n), store.MakeBucket(ctx), transparency.MakeFences(ctx, n.Conn(), replicas(n)))
+	if err := errors.Join(createQueue(ctx, n), store.MakeBucket(ctx), transparency.MakeFences(ctx, n.Conn(), replicas(n))); err != nil {
+		return err
+	}
+	campaigns, err := nodeCampaigns{a, n}.List(ctx)
+	for _, id := range campaigns {
+		err = errors.Join(err, queue.CreateOutcomes(ctx, n.Conn(), id, replicas(n)))
+	}
+	return err
 }
 
 func (a *app) deployProbeCommand() *cobra.Command {

@@ -45,7 +45,7 @@ func forbidden(role string) (subjects []string) {
 		if stream != queue.SubmissionsStream || !is("intake") {
 			add(api + "PURGE." + stream)
 		}
-		if !is("closer") || stream != ledger && stream != outcomes {
+		if !is("closer", "restorer") || stream != ledger && stream != outcomes {
 			add(api + "UPDATE." + stream)
 		}
 		if !is("admin", "restorer") && (!is("intake") || stream != queue.SubmissionsStream && stream != queue.PoisonStream) {

@@ -136,6 +136,32 @@ func TestRoles(t *testing.T) {
 	for _, line := range log.take() {
 		t.Errorf("the archive: %s", line)
 	}
+	s.restored(t, filepath.Join(data, "signer", "log", campaign))
+}
+
+// restored makes the ledger again on servers that have lost everything.
+func (s *servers) restored(t *testing.T, folder string) {
+	t.Helper()
+	others := startServers(t)
+	log, data := others.watch(), t.TempDir()
+	for _, step := range []struct {
+		role string
+		args []string
+	}{
+		{"admin", []string{"deploy", "streams"}},
+		{"restorer", []string{"restore", "--log", folder, "--key", filepath.Join(folder, "vkey")}},
+		{"admin", []string{"deploy", "streams"}},
+		{"auditor", []string{"audit", "verify", "--campaign", campaign}},
+	} {
+		others.as(step.role, data, 0, step.args...)
+		for _, line := range log.take() {
+			t.Errorf("%s as %s: %s", strings.Join(step.args[:2], " "), step.role, line)
+		}
+	}
+	admin, _ := others.connect("admin")
+	if state := others.state(admin); len(state) != len(streams) {
+		t.Errorf("after the restoration there are %v", state)
+	}
 }
 
 // run is a command of a role that runs until the context ends.

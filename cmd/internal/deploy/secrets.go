@@ -96,6 +96,7 @@ func MakeSecrets(c Config) error {
 	w := &writer{dir: c.Dir}
 	w.servers(ca, c, w.roles(ca, c))
 	w.databases()
+	w.auditors()
 	w.file("authority/ca.key", ca.key)
 	return w.err
 }
@@ -162,6 +163,13 @@ func (w *writer) databases() {
 		w.file(role+"/"+DatabaseFile, []byte(u.String()+"\n"))
 	}
 	w.file("grafana/password", []byte(rand.Text()))
+}
+
+// auditors writes the token for which the signer serves the events themselves.
+func (w *writer) auditors() {
+	token := []byte(rand.Text())
+	w.file("signer/auditor-token", token)
+	w.file("auditor/auditor-token", token)
 }
 
 // authority vouches for the servers of one deployment and for nobody else.
