@@ -185,6 +185,52 @@ func equal(a, b map[string]string) bool {
 	return true
 }
 
+// TestAnswers has the servers answer where a role may not publish: on a subject of
+// the ledger, and on one that deletes a stream, for which an empty answer is enough.
+func TestAnswers(t *testing.T) {
+	s := startServers(t)
+	data := t.TempDir()
+	s.as("admin", data, 0, "deploy", "streams")
+	s.as("admin", data, 0, "campaign", "open", campaign, "--opens", "2025-11-13T00:00+02:00", "--closes", "2099-11-12T00:00+02:00")
+	admin, _ := s.connect("admin")
+	before := s.state(admin)
+	var targets []string
+	for _, stream := range streams {
+		targets = append(targets, "$JS.API.STREAM.DELETE."+stream)
+	}
+	targets = append(targets, "$JS.API.STREAM.PURGE."+queue.SubmissionsStream, "$KV.paldies_credentials.x", "submissions."+campaign+".web.a",
+		domain.ControlSubject(campaign), domain.VoterSubject(campaign, domain.Pseudonym{}))
+	for _, role := range operators {
+		nc, _ := s.connect(role)
+		js, err := jetstream.New(nc)
+		check(t, err)
+		c, err := js.CreateConsumer(t.Context(), ledger, jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy})
+		check(t, err)
+		ask := func(reply string) {
+			check(t, nc.PublishRequest("$JS.API.DIRECT.GET."+ledger, reply, []byte(`{"seq":1}`)))
+			check(t, nc.PublishRequest("$JS.API.DIRECT.GET."+ledger, reply, []byte(`{"seq":99}`))) // is answered by a header alone
+			check(t, nc.PublishRequest("$JS.API.STREAM.INFO."+ledger, reply, nil))
+			check(t, nc.PublishRequest("$JS.API.STREAM.MSG.GET."+ledger, reply, []byte(`{"seq":1}`)))
+			check(t, nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+ledger+"."+c.CachedInfo().Name, reply, []byte(`{"batch":1,"no_wait":true}`)))
+		}
+		for _, target := range targets {
+			ask(target)
+		}
+		// What is asked last, and answered, comes after all the others.
+		inbox := nc.NewInbox()
+		answers, err := nc.SubscribeSync(inbox)
+		check(t, err)
+		ask(inbox)
+		for range 5 {
+			_, err := answers.NextMsg(wait)
+			check(t, err)
+		}
+		if after := s.state(admin); !equal(before, after) {
+			t.Fatalf("after answers to %s the streams were %v and are %v", role, before, after)
+		}
+	}
+}
+
 // TestNarrow tries what must be allowed by the subject, and does nothing by what
 // the streams are.
 func TestNarrow(t *testing.T) {
