@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"sakipaldies.lv/ledger/domain"
@@ -156,6 +157,7 @@ type cluster struct {
 	configs []serverConfig
 	members []*daemon
 	flags   []string // of commands that use it
+	connect func() *nats.Conn
 }
 
 // startCluster starts one and waits until it is there.
@@ -168,6 +170,7 @@ func startCluster(t *testing.T) *cluster {
 		c.members = append(c.members, c.configs[i].start(t))
 	}
 	c.flags = []string{"--nats-url", natsURL(c.configs...)}
+	c.connect = func() *nats.Conn { return storetest.Connect(t, natsURL(c.configs...)) }
 	eventually(t, "the cluster is there", func() bool {
 		_, _, code := try(t, t.TempDir(), append([]string{"channel", "list"}, c.flags...)...)
 		return code == 0
@@ -179,7 +182,7 @@ func startCluster(t *testing.T) *cluster {
 // not behind, and returns the leader's place.
 func (c *cluster) leaderOf(stream string) (leader int) {
 	c.t.Helper()
-	js, err := jetstream.New(storetest.Connect(c.t, natsURL(c.configs...)))
+	js, err := jetstream.New(c.connect())
 	check(c.t, err)
 	eventually(c.t, stream+" has three members", func() bool {
 		ctx, stop := context.WithTimeout(c.t.Context(), 2*time.Second)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -24,8 +25,9 @@ type serverConfig struct {
 	Name        string
 	Dir         string
 	Port        int
-	ClusterPort int   // 0: it is alone
-	Peers       []int // cluster ports of all members
+	ClusterPort int    // 0: it is alone
+	Peers       []int  // cluster ports of all members
+	Deployed    string // folder with the files of a deployment, which say the rest; empty: nothing does
 }
 
 // runNATS serves until the process is killed.
@@ -34,13 +36,9 @@ func runNATS(text string) error {
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
 		return err
 	}
-	const host = "127.0.0.1"
-	options := &server.Options{ServerName: c.Name, JetStream: true, StoreDir: c.Dir, SyncAlways: true, Host: host, Port: c.Port, NoSigs: true, NoLog: true}
-	if c.ClusterPort != 0 {
-		options.Cluster = server.ClusterOpts{Name: "paldies", Host: host, Port: c.ClusterPort}
-		for _, port := range c.Peers {
-			options.Routes = append(options.Routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("%s:%d", host, port)})
-		}
+	options, err := c.options()
+	if err != nil {
+		return err
 	}
 	s, err := server.NewServer(options)
 	if err != nil {
@@ -53,6 +51,31 @@ func runNATS(text string) error {
 	fmt.Println("stop", os.Getpid())
 	s.WaitForShutdown()
 	return nil
+}
+
+// options are the server's. Of those of a deployment only places are others.
+func (c serverConfig) options() (*server.Options, error) {
+	const host = "127.0.0.1"
+	options := &server.Options{ServerName: c.Name, JetStream: true, SyncAlways: true}
+	if c.Deployed != "" {
+		if err := errors.Join(os.Chdir(c.Deployed), os.Setenv("SERVER_NAME", c.Name)); err != nil {
+			return nil, err
+		}
+		var err error
+		if options, err = server.ProcessConfigFile("nats.conf"); err != nil {
+			return nil, err
+		}
+	}
+	options.StoreDir, options.Host, options.Port, options.HTTPPort, options.NoSigs, options.NoLog = c.Dir, host, c.Port, 0, true, true
+	if c.ClusterPort == 0 {
+		return options, nil
+	}
+	options.Cluster.Name, options.Cluster.Host, options.Cluster.Port = "paldies", host, c.ClusterPort
+	options.Routes = nil
+	for _, port := range c.Peers {
+		options.Routes = append(options.Routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("%s:%d", host, port)})
+	}
+	return options, nil
 }
 
 // start starts the server, on what it has left behind if it ran before.
