@@ -177,6 +177,9 @@ func TestKilledLeadersOfQueue(t *testing.T) {
 	openForVotes(t, data, campaign, specialistsFile(t), three.flags...)
 	load := startQueueLoad(t, data, campaign, three.flags)
 	two := []*daemon{load.worker(), load.worker()}
+	for _, d := range two {
+		d.becomesReady(t) // one that cannot begin ends, and its supervisor starts another
+	}
 	for _, stream := range []string{queue.SubmissionsStream, domain.StreamName(campaign), queue.OutcomesStream(campaign)} {
 		leader := three.leaderOf(stream)
 		// The moment is what is tested here, not what is waited for.
