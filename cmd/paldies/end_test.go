@@ -221,7 +221,7 @@ func (e ending) withdrawn() (winner string) {
 	if err != nil || len(awards) < 2 || awards[1][0] != "specialists" {
 		e.Fatalf("the awards are %v, %v", awards, err)
 	}
-	winner = awards[1][2]
+	winner = awards[1][slices.Index(awards[0], "specialist_id")]
 	e.event(e.run("specialist", "withdraw", "--campaign", e.id, winner))
 	return winner
 }
