@@ -3,6 +3,10 @@ package audit
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
 
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore"
@@ -16,8 +20,12 @@ const CheckReadModel = "read_model"
 type ReadModel struct {
 	projections.Summary
 	Standings []domain.Standing
+	Groups    map[domain.GroupBy][]domain.Group
 	Cells     []domain.Cell
 }
+
+// groupings are all keys by which a read model sums votes.
+var groupings = []domain.GroupBy{domain.ByInstitution, domain.ByBranch, domain.ByRegion, domain.ByChannel, domain.ByDay, domain.ByHour}
 
 // LoadReadModel reads all of it as of one position. A recount takes long, and a
 // read model should not be kept waiting for it.
@@ -29,6 +37,12 @@ func LoadReadModel(ctx context.Context, from projections.Reader, campaign string
 		}
 		if m.Standings, err = r.Standings(ctx); err != nil {
 			return err
+		}
+		m.Groups = make(map[domain.GroupBy][]domain.Group)
+		for _, by := range groupings {
+			if m.Groups[by], err = r.Groups(ctx, by); err != nil {
+				return err
+			}
 		}
 		m.Cells, err = r.Cells(ctx)
 		return err
@@ -56,7 +70,9 @@ func (r *Report) AddReadModel(ctx context.Context, l Ledger, codec *domain.Codec
 		if err := c.origin(ctx, l, at); err != nil {
 			return err
 		}
-		c.compare(m, tally)
+		if err := c.compare(m, tally); err != nil {
+			return fmt.Errorf("campaign %s: %w", r.Campaign, err)
+		}
 	}
 	if check.Mismatches = c.found; len(c.found) > 0 {
 		check.Status = Failed
@@ -115,7 +131,7 @@ func (c *comparison) origin(ctx context.Context, l Ledger, at projections.Positi
 	return nil
 }
 
-func (c *comparison) compare(m *ReadModel, tally *domain.Tally) {
+func (c *comparison) compare(m *ReadModel, tally *domain.Tally) error {
 	c.campaign(m.Campaign, *tally.Register().Campaign())
 	same(c, "time of the event", domain.FormatTime(m.Position.RecordedAt), domain.FormatTime(tally.AsOf()))
 	same(c, "votes in force", m.Votes, tally.Votes())
@@ -123,6 +139,43 @@ func (c *comparison) compare(m *ReadModel, tally *domain.Tally) {
 	same(c, "events that count for nothing", m.Void, tally.Void())
 	c.standings(m.Standings, tally.Standings())
 	c.cells(m.Cells, tally.Cells())
+	zone, err := time.LoadLocation(tally.Register().Campaign().Timezone)
+	if err != nil {
+		return fmt.Errorf("the campaign's time zone: %w", err)
+	}
+	for _, by := range groupings {
+		counted, err := tally.Groups(by, zone)
+		if err != nil {
+			return err
+		}
+		c.groups(by, m.Groups[by], counted)
+	}
+	return nil
+}
+
+// groups compares sums, which a read model keeps besides what they are sums of.
+// Days and hours without votes may be there or not.
+func (c *comparison) groups(by domain.GroupBy, model, ledger []domain.Group) {
+	votes := func(list []domain.Group) map[string]int64 {
+		sums := make(map[string]int64, len(list))
+		for _, g := range list {
+			sums[strings.Join(g.Keys, ", ")] += g.Votes
+		}
+		return sums
+	}
+	said, counted := votes(model), votes(ledger)
+	keys := make(map[string]bool, len(said))
+	for key := range said {
+		keys[key] = true
+	}
+	for key := range counted {
+		keys[key] = true
+	}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if said[key] != counted[key] {
+			c.add("%s %s: the read model says %d votes, the ledger %d", by, key, said[key], counted[key])
+		}
+	}
 }
 
 func (c *comparison) campaign(model, ledger domain.Campaign) {

@@ -102,12 +102,17 @@ func TestReadModelDiffers(t *testing.T) {
 		"cell": {func(m *audit.ReadModel) { m.Cells[0].Votes = 5 },
 			"Gulbene, channel web, in the hour from 2018-05-04T09:00:00.000Z: the read model says 5 votes, the ledger 1"},
 		"moved cell": {func(m *audit.ReadModel) { m.Cells[0].Channel = "mobile" }, "channel mobile, in the hour from 2018-05-04T09:00:00.000Z: the read model says 1 votes, the ledger 0"},
-		"sum":        {func(m *audit.ReadModel) { m.Votes++ }, "votes in force: the read model says 3, the ledger 2"},
-		"distinct":   {func(m *audit.ReadModel) { m.Voters++ }, "voters: the read model says 3, the ledger 2"},
-		"void":       {func(m *audit.ReadModel) { m.Void = 1 }, "events that count for nothing: the read model says 1, the ledger 0"},
-		"title":      {func(m *audit.ReadModel) { m.Campaign.Title = "Cita" }, "title: the read model says Cita, the ledger Laba servisa kustība"},
-		"identity":   {func(m *audit.ReadModel) { m.Position.Identity[0]++ }, "SHA-256 of event 1"},
-		"hash":       {func(m *audit.ReadModel) { m.Position.Hash[0]++ }, "SHA-256 of event 6"},
+		"hours": {func(m *audit.ReadModel) { m.Groups[domain.ByHour][0].Votes += 100 },
+			"the read model says 101 votes, the ledger 1"},
+		"institutions": {func(m *audit.ReadModel) { m.Groups[domain.ByInstitution][0].Keys[0] = "Cita aģentūra" },
+			"institution Cita aģentūra: the read model says 2 votes, the ledger 0"},
+		"channels": {func(m *audit.ReadModel) { m.Groups[domain.ByChannel] = nil }, "channel web: the read model says 0 votes, the ledger 2"},
+		"sum":      {func(m *audit.ReadModel) { m.Votes++ }, "votes in force: the read model says 3, the ledger 2"},
+		"distinct": {func(m *audit.ReadModel) { m.Voters++ }, "voters: the read model says 3, the ledger 2"},
+		"void":     {func(m *audit.ReadModel) { m.Void = 1 }, "events that count for nothing: the read model says 1, the ledger 0"},
+		"title":    {func(m *audit.ReadModel) { m.Campaign.Title = "Cita" }, "title: the read model says Cita, the ledger Laba servisa kustība"},
+		"identity": {func(m *audit.ReadModel) { m.Position.Identity[0]++ }, "SHA-256 of event 1"},
+		"hash":     {func(m *audit.ReadModel) { m.Position.Hash[0]++ }, "SHA-256 of event 6"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			m := w.readModel(uint64(len(w.log)))

@@ -111,13 +111,9 @@ func (s *sealings) run(ctx context.Context, n *node.Node, created <-chan struct{
 				sealing.Go(func() { s.keep(ctx, n, campaign) })
 			}
 		}
-		var again <-chan time.Time
-		if err != nil {
-			again = time.After(sealRetry)
-		}
 		select {
 		case <-created:
-		case <-again:
+		case <-time.After(sealRetry): // what was announced while the connection was lost
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

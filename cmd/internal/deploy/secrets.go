@@ -154,15 +154,29 @@ func (w *writer) roles(ca *authority, c Config) (passwords []byte) {
 	return passwords
 }
 
-// databases writes what is needed to reach Postgres, and to look at Grafana.
+// databases writes what is needed to reach Postgres, and to look at Grafana. Both
+// take their password when they begin: one that is there stays.
 func (w *writer) databases() {
-	password := rand.Text()
-	w.file("postgres/password", []byte(password))
+	password := w.once("postgres/password")
 	u := url.URL{Scheme: "postgres", User: url.UserPassword("paldies", password), Host: postgresHost, Path: "paldies"}
 	for _, role := range withDatabase {
 		w.file(role+"/"+DatabaseFile, []byte(u.String()+"\n"))
 	}
-	w.file("grafana/password", []byte(rand.Text()))
+	w.once("grafana/password")
+}
+
+// once is the secret in a file, which is made if it is not there.
+func (w *writer) once(name string) string {
+	known, err := os.ReadFile(filepath.Join(w.dir, filepath.FromSlash(name)))
+	switch {
+	case err == nil && len(known) > 0:
+		return string(known)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		w.err = errors.Join(w.err, err)
+	}
+	made := rand.Text()
+	w.file(name, []byte(made))
+	return made
 }
 
 // auditors writes the token for which the signer serves the events themselves.

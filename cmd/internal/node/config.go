@@ -127,7 +127,7 @@ func (c Config) serverOptions() []nats.Option {
 // none, a token, or one whose name is no part of a subject.
 func firstUser(servers string) string {
 	first, _, _ := strings.Cut(servers, ",")
-	u, err := url.Parse(strings.TrimSpace(first))
+	u, err := parseServer(first)
 	if err != nil || u.User == nil {
 		return ""
 	}
@@ -136,6 +136,16 @@ func firstUser(servers string) string {
 		return ""
 	}
 	return name
+}
+
+// parseServer reads an address as the client library does, for which the scheme may
+// be left out.
+func parseServer(address string) (*url.URL, error) {
+	address = strings.TrimSpace(address)
+	if !strings.Contains(address, "://") {
+		address = "nats://" + address
+	}
+	return url.Parse(address)
 }
 
 // notInToken reports what no token of a subject should have.
@@ -147,7 +157,7 @@ func notInToken(r rune) bool {
 func RedactServers(list string) string {
 	servers := strings.Split(list, ",")
 	for i, server := range servers {
-		u, err := url.Parse(strings.TrimSpace(server))
+		u, err := parseServer(server)
 		if err != nil {
 			servers[i] = "(unreadable)"
 			continue
