@@ -86,32 +86,41 @@ func (f *Folder) Read(p string) (data []byte, err error) {
 	return data, nil
 }
 
-// read looks before it opens: to open a named pipe would wait for ever.
+// read looks before it opens: to open a named pipe would wait for ever. It looks
+// again at what it has opened, which may be another file of the same name, as a
+// newer checkpoint is.
 func (f *Folder) read(p string) ([]byte, error) {
 	name := f.name(p)
 	info, err := os.Stat(name)
-	limit := int64(fileBytesMax)
-	if p == CheckpointsPath {
-		limit = checkpointsBytesMax
-	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case !info.Mode().IsRegular():
+	}
+	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w: %s is not a file", eventstore.ErrCorrupt, name)
-	case info.Size() > limit:
-		return nil, fmt.Errorf("%w: %s has %d bytes, at most %d are read", eventstore.ErrCorrupt, name, info.Size(), limit)
 	}
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
+	limit := int64(fileBytesMax)
+	if p == CheckpointsPath {
+		limit = checkpointsBytesMax
+	}
+	info, err = file.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case info.Size() > limit:
+		return nil, fmt.Errorf("%w: %s has %d bytes, at most %d are read", eventstore.ErrCorrupt, name, info.Size(), limit)
+	}
+	// It may be shorter by now: a signer cuts what a crash has left of a list.
 	data := make([]byte, info.Size())
-	if _, err := io.ReadFull(file, data); err != nil {
+	n, err := io.ReadFull(file, data)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, fmt.Errorf("%w: %s: %w", eventstore.ErrCorrupt, name, err)
 	}
-	return data, nil
+	return data[:n], nil
 }
 
 // readRow reads a tile or a bundle of the given width. A log may delete a
