@@ -12,6 +12,7 @@ import (
 type Model interface {
 	// Position is up to where the read model was built, as the latest stored
 	// batch says. It is read from where the read model is, never remembered.
+	// ErrOtherFold says that this program cannot go on from there.
 	Position(ctx context.Context) (Position, error)
 
 	// Apply stores a batch and its position: both, or neither. Batches come in
@@ -46,6 +47,9 @@ var (
 	ErrOtherStream = errors.New("the read model was built from another stream of this name")
 	// ErrOtherEvent says that the ledger has another event at the position.
 	ErrOtherEvent = errors.New("the ledger holds another event there than the read model was built from")
+	// ErrOtherFold says that another FoldVersion has built the read model. It can
+	// be read as before.
+	ErrOtherFold = errors.New("the read model was built by another version of paldies")
 	// ErrUnreadable says that an event breaks the rules of the ledger.
 	ErrUnreadable = errors.New("the event cannot be folded")
 )
@@ -54,12 +58,15 @@ var (
 // mends something. Nothing is ever skipped.
 type HaltError struct {
 	Campaign string
-	Sequence uint64 // the event that it is about
+	Sequence uint64 // the event that it is about, or 0
 	Remedy   string
 	Err      error // one of the above, or domain.ErrUnknownType
 }
 
 func (e *HaltError) Error() string {
+	if e.Sequence == 0 {
+		return fmt.Sprintf("campaign %s: %v: %s", e.Campaign, e.Err, e.Remedy)
+	}
 	return fmt.Sprintf("campaign %s, event %d: %v: %s", e.Campaign, e.Sequence, e.Err, e.Remedy)
 }
 
@@ -78,6 +85,8 @@ func halt(campaign string, sequence uint64, err error) error {
 		h.Remedy = "restore the stream from a copy"
 	case errors.Is(err, ErrOtherStream), errors.Is(err, ErrOtherEvent):
 		h.Remedy = "connect to the right server or restore its stream; to begin anew, use an empty database"
+	case errors.Is(err, ErrOtherFold):
+		h.Remedy = "build it anew with `paldies projection rebuild` of the newest version that is in use; until then it stays as it is"
 	case errors.Is(err, domain.ErrUnknownType):
 		h.Remedy = "run a newer paldies; nothing was skipped"
 	default:

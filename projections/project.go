@@ -17,36 +17,42 @@ import (
 // cheaper, and readers see what is new later.
 const maxBatchEvents = 32 << 10
 
-// projection brings the read model of one campaign up to date.
+// FoldVersion is the version of what a Fold makes of events. It is raised by every
+// change after which the same events give other rows; what an older one has built
+// must then be built anew.
+const FoldVersion = 1
+
+// Projection brings the read model of one campaign up to date.
 //
 // Three goroutines work at the same time: one receives and decodes, one folds,
 // one stores. There is no timer. While a batch is being stored the next one
 // gathers, so a single vote goes at once, and a backlog in large batches.
-type projection struct {
-	campaign string
-	ledger   Ledger
-	model    Model
-	codec    *domain.Codec
-	to       uint64 // the last event that is wanted; 0 for no end
+type Projection struct {
+	Campaign string
+	Ledger   Ledger
+	Model    Model
+	Codec    *domain.Codec
+	To       uint64 // the last event that is wanted; 0 for no end
 
-	// Both are called by run's goroutine.
+	// Both are called by Run's goroutine, and may be nil.
+	Stored  func(at Position)                       // where the read model is after a batch
 	resumed func(at Position, info eventstore.Info) // the read model and the ledger fit together
-	stored  func(at Position)                       // where the read model is after a batch
 }
 
 // errEnd ends reading at the last event that is wanted.
 var errEnd = errors.New("the last event that is wanted was read")
 
-// run starts from where the read model is, and ends with ctx, at the end, or
-// by the first error. What comes before an event that cannot be folded is
-// stored. After an error nothing here is of use any more: run it anew.
-func (p *projection) run(ctx context.Context) error {
+// Run starts from where the read model is, and ends with ctx, at the end, or by
+// the first error, which names the campaign. What comes before an event that
+// cannot be folded is stored. Run may be called again; it then asks the read model
+// where it is.
+func (p *Projection) Run(ctx context.Context) error {
 	f, err := p.resume(ctx)
 	if err != nil {
 		return err
 	}
 	after := f.pending.to.Sequence
-	if p.to > 0 && p.to <= after {
+	if p.To > 0 && p.To <= after {
 		return nil
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -78,8 +84,8 @@ func (p *projection) run(ctx context.Context) error {
 }
 
 // read receives and decodes the events above a sequence.
-func (p *projection) read(ctx context.Context, after uint64, events chan<- []decoded) error {
-	return p.ledger.Follow(ctx, after+1, func(batch []eventstore.Recorded) error {
+func (p *Projection) read(ctx context.Context, after uint64, events chan<- []decoded) error {
+	return p.Ledger.Follow(ctx, after+1, func(batch []eventstore.Recorded) error {
 		batch, end := p.wanted(batch)
 		list, err := p.decode(batch)
 		if len(list) > 0 {
@@ -95,9 +101,9 @@ func (p *projection) read(ctx context.Context, after uint64, events chan<- []dec
 
 // wanted cuts off what comes after the last event that is wanted, and returns
 // errEnd when that one is there.
-func (p *projection) wanted(batch []eventstore.Recorded) ([]eventstore.Recorded, error) {
+func (p *Projection) wanted(batch []eventstore.Recorded) ([]eventstore.Recorded, error) {
 	for i, rec := range batch {
-		if rec.Sequence == p.to {
+		if rec.Sequence == p.To {
 			return batch[:i+1], errEnd
 		}
 	}
@@ -105,10 +111,10 @@ func (p *projection) wanted(batch []eventstore.Recorded) ([]eventstore.Recorded,
 }
 
 // decode gives the events before the first one that cannot be read.
-func (p *projection) decode(batch []eventstore.Recorded) ([]decoded, error) {
+func (p *Projection) decode(batch []eventstore.Recorded) ([]decoded, error) {
 	list := make([]decoded, 0, len(batch))
 	for _, rec := range batch {
-		e, err := p.codec.Decode(rec.Data)
+		e, err := p.Codec.Decode(rec.Data)
 		if err != nil {
 			return list, p.halt(rec.Sequence, err)
 		}
@@ -119,7 +125,7 @@ func (p *projection) decode(batch []eventstore.Recorded) ([]decoded, error) {
 
 // fold adds events to the pending batch, and gives it away whenever somebody
 // takes it. In the end it waits until the rest was taken.
-func (p *projection) fold(ctx context.Context, f *Fold, events <-chan []decoded, batches chan<- *pending) (err error) {
+func (p *Projection) fold(ctx context.Context, f *Fold, events <-chan []decoded, batches chan<- *pending) (err error) {
 	for open := true; open || !f.pending.empty(); {
 		in, out := events, batches
 		if !open || f.pending.full() {
@@ -144,15 +150,17 @@ func (p *projection) fold(ctx context.Context, f *Fold, events <-chan []decoded,
 	return err
 }
 
-func (p *projection) store(ctx context.Context, batches <-chan *pending) error {
+func (p *Projection) store(ctx context.Context, batches <-chan *pending) error {
 	for pending := range batches {
 		b := pending.batch()
-		if err := p.model.Apply(ctx, b); err != nil {
+		if err := p.Model.Apply(ctx, b); err != nil {
 			// The end of the batch is another one at every try; without it the
 			// reason stays the same text, and is logged once.
-			return fmt.Errorf("campaign %s, from event %d on: %w", p.campaign, b.From.Sequence+1, err)
+			return fmt.Errorf("campaign %s, from event %d on: %w", p.Campaign, b.From.Sequence+1, err)
 		}
-		p.stored(b.To)
+		if p.Stored != nil {
+			p.Stored(b.To)
+		}
 	}
 	return nil
 }
@@ -160,26 +168,29 @@ func (p *projection) store(ctx context.Context, batches <-chan *pending) error {
 // resume makes the fold as of the read model's position, after it has seen
 // that the ledger is what the read model was built from. It needs the events
 // of the campaign and the specialists only, which are few.
-func (p *projection) resume(ctx context.Context) (*Fold, error) {
-	at, err := p.model.Position(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("campaign %s: position of the read model: %w", p.campaign, err)
+func (p *Projection) resume(ctx context.Context) (*Fold, error) {
+	at, err := p.Model.Position(ctx)
+	if errors.Is(err, ErrOtherFold) {
+		return nil, p.halt(0, err)
 	}
-	info, err := p.ledger.Info(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("campaign %s: %w", p.campaign, err)
+		return nil, fmt.Errorf("campaign %s: position of the read model: %w", p.Campaign, err)
+	}
+	info, err := p.Ledger.Info(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("campaign %s: %w", p.Campaign, err)
 	}
 	if at.Sequence == 0 {
-		p.resumed(at, info)
-		return NewFold(p.campaign), nil
+		p.noteResumed(at, info)
+		return NewFold(p.Campaign), nil
 	}
-	f := newFold(p.campaign, at)
+	f := newFold(p.Campaign, at)
 	if err := p.check(ctx, at, info.Last); err != nil {
 		return nil, err
 	}
 	known, err := p.known(ctx, at.Sequence)
 	if err != nil {
-		return nil, fmt.Errorf("campaign %s: %w", p.campaign, err)
+		return nil, fmt.Errorf("campaign %s: %w", p.Campaign, err)
 	}
 	list, err := p.decode(known)
 	if err != nil {
@@ -191,14 +202,30 @@ func (p *projection) resume(ctx context.Context) (*Fold, error) {
 		}
 	}
 	f.pending = newPending(at) // all that is stored already
-	p.resumed(at, info)
+	p.noteResumed(at, info)
 	return f, nil
 }
 
+func (p *Projection) noteResumed(at Position, info eventstore.Info) {
+	if p.resumed != nil {
+		p.resumed(at, info)
+	}
+}
+
+// Check compares the position of a read model with the ledger. Errors are a
+// HaltError, or those of the ledger.
+func (p *Projection) Check(ctx context.Context, at Position) error {
+	info, err := p.Ledger.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("campaign %s: %w", p.Campaign, err)
+	}
+	return p.check(ctx, at, info.Last)
+}
+
 // check compares the read model's position with the ledger, which ends at last.
-func (p *projection) check(ctx context.Context, at Position, last uint64) error {
+func (p *Projection) check(ctx context.Context, at Position, last uint64) error {
 	if last < at.Sequence {
-		return shorter(p.campaign, at.Sequence, last)
+		return shorter(p.Campaign, at.Sequence, last)
 	}
 	for _, known := range []struct {
 		sequence uint64
@@ -207,7 +234,7 @@ func (p *projection) check(ctx context.Context, at Position, last uint64) error 
 	}{{1, at.Identity, ErrOtherStream}, {at.Sequence, at.Hash, ErrOtherEvent}} {
 		hash, err := p.hashAt(ctx, known.sequence)
 		if err != nil {
-			return fmt.Errorf("campaign %s: %w", p.campaign, err)
+			return fmt.Errorf("campaign %s: %w", p.Campaign, err)
 		}
 		if hash != known.hash {
 			return p.halt(known.sequence, known.other)
@@ -217,8 +244,8 @@ func (p *projection) check(ctx context.Context, at Position, last uint64) error 
 }
 
 // hashAt is the hash of an event that is there.
-func (p *projection) hashAt(ctx context.Context, sequence uint64) (h Hash, err error) {
-	err = p.ledger.Follow(ctx, sequence, func(batch []eventstore.Recorded) error {
+func (p *Projection) hashAt(ctx context.Context, sequence uint64) (h Hash, err error) {
+	err = p.Ledger.Follow(ctx, sequence, func(batch []eventstore.Recorded) error {
 		h = HashOf(batch[0].Data)
 		return errEnd
 	})
@@ -230,10 +257,10 @@ func (p *projection) hashAt(ctx context.Context, sequence uint64) (h Hash, err e
 
 // known are the events of the campaign and its specialists up to a sequence,
 // in order.
-func (p *projection) known(ctx context.Context, to uint64) ([]eventstore.Recorded, error) {
+func (p *Projection) known(ctx context.Context, to uint64) ([]eventstore.Recorded, error) {
 	var list []eventstore.Recorded
-	for _, subject := range []string{domain.ControlSubject(p.campaign), domain.SpecialistSubjects(p.campaign)} {
-		events, err := p.ledger.History(ctx, subject, 0, eventstore.Leader)
+	for _, subject := range []string{domain.ControlSubject(p.Campaign), domain.SpecialistSubjects(p.Campaign)} {
+		events, err := p.Ledger.History(ctx, subject, 0, eventstore.Leader)
 		if err != nil {
 			return nil, err
 		}
@@ -244,4 +271,4 @@ func (p *projection) known(ctx context.Context, to uint64) ([]eventstore.Recorde
 	return list, nil
 }
 
-func (p *projection) halt(sequence uint64, err error) error { return halt(p.campaign, sequence, err) }
+func (p *Projection) halt(sequence uint64, err error) error { return halt(p.Campaign, sequence, err) }

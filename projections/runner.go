@@ -125,7 +125,7 @@ func (r *Runner) RunToEnd(ctx context.Context) error {
 		f := r.get(name)
 		err := r.open(ctx, f)
 		if err == nil && f.target > 0 {
-			err = r.projection(f, f.target).run(ctx)
+			err = r.projection(f, f.target).Run(ctx)
 		}
 		if err != nil {
 			f.failed(err)
@@ -199,7 +199,7 @@ func (r *Runner) keep(ctx, working context.Context, f *followed) {
 		before := f.position().Sequence
 		err := r.open(working, f)
 		if err == nil {
-			err = r.projection(f, 0).run(working)
+			err = r.projection(f, 0).Run(working)
 		}
 		if ctx.Err() != nil {
 			return
@@ -273,9 +273,9 @@ func (r *Runner) open(ctx context.Context, f *followed) error {
 	return nil
 }
 
-func (r *Runner) projection(f *followed, to uint64) *projection {
-	return &projection{campaign: f.campaign, ledger: f.opened(), model: f.model, codec: r.config.Codec, to: to,
-		resumed: f.resumed, stored: f.stored}
+func (r *Runner) projection(f *followed, to uint64) *Projection {
+	return &Projection{Campaign: f.campaign, Ledger: f.opened(), Model: f.model, Codec: r.config.Codec, To: to,
+		Stored: f.stored, resumed: f.resumed}
 }
 
 // close closes all ledgers once nobody reads them any more.

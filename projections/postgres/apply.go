@@ -18,31 +18,57 @@ import (
 // model is the read model of one campaign.
 type model struct {
 	db       *DB
+	table    string // where its position is: positions, or rebuilds
 	campaign string
 }
 
 // Model implements projections.Models.
 func (db *DB) Model(_ context.Context, campaign string) (projections.Model, error) {
-	return &model{db, campaign}, nil
+	return &model{db, positions, campaign}, nil
 }
 
 // Position implements projections.Model.
-func (m *model) Position(ctx context.Context) (at projections.Position, err error) {
-	rows, err := m.db.pool.Query(ctx, `
-		select stream, identity, sequence, hash, recorded_at from positions where id = $1`, m.campaign)
+func (m *model) Position(ctx context.Context) (projections.Position, error) {
+	if err := m.db.checkSchema(ctx); err != nil {
+		return projections.Position{}, err
+	}
+	at, err := m.stored(ctx, m.db.pool, "")
+	if err == nil && at.Sequence > 0 && at.fold != projections.FoldVersion {
+		err = fmt.Errorf("%w: its fold has version %d, that of this program %d", projections.ErrOtherFold, at.fold, projections.FoldVersion)
+	}
+	return at.Position, m.db.explain(err)
+}
+
+// storedPosition is a row of positions, or of rebuilds.
+type storedPosition struct {
+	projections.Position
+	key  int32 // of the read model in the other tables
+	fold int   // FoldVersion of who built it
+}
+
+// querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// stored reads the position, the zero one where there is none. With locking, "for
+// update", nobody else moves it until the transaction ends.
+func (m *model) stored(ctx context.Context, from querier, locking string) (at storedPosition, err error) {
+	rows, err := from.Query(ctx, `
+		select stream, identity, sequence, hash, recorded_at, campaign, fold from `+m.table+` where id = $1 `+locking, m.campaign)
 	if err == nil {
 		at, err = pgx.CollectExactlyOneRow(rows, scanPosition)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
-		return projections.Position{}, nil
+		return storedPosition{}, nil
 	}
-	return at, m.db.explain(err)
+	return at, err
 }
 
-func scanPosition(row pgx.CollectableRow) (at projections.Position, err error) {
+func scanPosition(row pgx.CollectableRow) (at storedPosition, err error) {
 	var identity, hash []byte
 	var recorded time.Time
-	err = row.Scan(&at.Stream, &identity, &at.Sequence, &hash, &recorded)
+	err = row.Scan(&at.Stream, &identity, &at.Sequence, &hash, &recorded, &at.key, &at.fold)
 	copy(at.Identity[:], identity)
 	copy(at.Hash[:], hash)
 	at.RecordedAt = recorded.UTC()
@@ -54,11 +80,11 @@ func scanPosition(row pgx.CollectableRow) (at projections.Position, err error) {
 // is no longer where their batch begins.
 func (m *model) Apply(ctx context.Context, b *projections.Batch) error {
 	err := pgx.BeginFunc(ctx, m.db.pool, func(tx pgx.Tx) error {
-		campaign, err := m.move(ctx, tx, b)
+		key, err := m.move(ctx, tx, b)
 		if err != nil {
 			return err
 		}
-		statements, err := changes(campaign, b)
+		statements, err := changes(key, b)
 		if err != nil {
 			return err
 		}
@@ -67,29 +93,35 @@ func (m *model) Apply(ctx context.Context, b *projections.Batch) error {
 	return m.db.explain(err)
 }
 
-// move sets the position, and returns the campaign's key.
-func (m *model) move(ctx context.Context, tx pgx.Tx, b *projections.Batch) (campaign int32, err error) {
+// move sets the position, and returns the read model's key. It does not when the
+// tables have become those of another program, or the rows those of another fold:
+// whoever then asks for the position is told.
+func (m *model) move(ctx context.Context, tx pgx.Tx, b *projections.Batch) (key int32, err error) {
 	from, to := b.From, b.To
 	if from.Sequence == 0 {
 		err = tx.QueryRow(ctx, `
-			insert into positions (id, stream, identity, sequence, hash, recorded_at, votes, voters, void, changed)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+			insert into `+m.table+` (id, stream, identity, sequence, hash, recorded_at, votes, voters, void, changed, fold)
+			select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
+			where (select max(version_id) from `+versionTable+` where is_applied) = $12
 			on conflict (id) do nothing
 			returning campaign`,
-			m.campaign, to.Stream, to.Identity[:], to.Sequence, to.Hash[:], to.RecordedAt, b.Votes, b.Voters, b.Void, b.Changed).Scan(&campaign)
+			m.campaign, to.Stream, to.Identity[:], to.Sequence, to.Hash[:], to.RecordedAt, b.Votes, b.Voters, b.Void, b.Changed,
+			projections.FoldVersion, latestVersion).Scan(&key)
 	} else {
 		err = tx.QueryRow(ctx, `
-			update positions
+			update `+m.table+`
 			set sequence = $5, hash = $6, recorded_at = $7, votes = votes + $8, voters = voters + $9, void = void + $10,
 			    changed = greatest(changed, $11)
-			where id = $1 and identity = $2 and sequence = $3 and hash = $4
+			where id = $1 and identity = $2 and sequence = $3 and hash = $4 and fold = $12
+			  and (select max(version_id) from `+versionTable+` where is_applied) = $13
 			returning campaign`,
-			m.campaign, from.Identity[:], from.Sequence, from.Hash[:], to.Sequence, to.Hash[:], to.RecordedAt, b.Votes, b.Voters, b.Void, b.Changed).Scan(&campaign)
+			m.campaign, from.Identity[:], from.Sequence, from.Hash[:], to.Sequence, to.Hash[:], to.RecordedAt, b.Votes, b.Voters, b.Void, b.Changed,
+			projections.FoldVersion, latestVersion).Scan(&key)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, fmt.Errorf("%w: the batch begins after event %d", projections.ErrMoved, from.Sequence)
 	}
-	return campaign, err
+	return key, err
 }
 
 // changes are the statements that follow the move: one for each table that

@@ -25,7 +25,7 @@ import (
 var benchVotes = flag.Int("votes", 100_000, "votes in BenchmarkProjection; the figures in the package comment are of 5000000")
 
 // empty begins anew.
-const empty = `truncate paldies.positions, paldies.campaigns, paldies.channels, paldies.specialists,
+const empty = `truncate paldies.positions, paldies.rebuilds, paldies.campaigns, paldies.channels, paldies.specialists,
 	paldies.placements, paldies.totals, paldies.hours, paldies.cells`
 
 // windowEvents is how many events at the beginning and at the end are compared.
@@ -34,13 +34,13 @@ const windowEvents = 100_000
 // BenchmarkProjection brings an empty read model in a Postgres of full
 // durability up to date with a ledger. It is compared with a bare ordered
 // consumer, with a projector that writes one event a transaction, and its end
-// with its beginning.
+// with its beginning; and a rebuild beside it, its switch included, with it.
 func BenchmarkProjection(b *testing.B) {
 	nats := storetest.NewServer(b, func(o *server.Options) { o.SyncAlways = false }) // it is only read
 	load := projectiontest.NewLoad(b, nats.Connect(b), *benchVotes)
 	url := pgtest.NewServer(b, nil).URL("postgres")
 	db := open(b, url)
-	var bare, took time.Duration
+	var bare, took, rebuilt time.Duration
 	var slow, lastOfFirst float64
 	for b.Loop() {
 		sql(b, url, empty)
@@ -52,13 +52,30 @@ func BenchmarkProjection(b *testing.B) {
 		check(b, projectiontest.Runner(b, load, clock).RunToEnd(b.Context()))
 		took += time.Since(start)
 		lastOfFirst = clock.lastOfFirst(start, load.Events())
+		rebuilt += rebuiltIn(b, db, load)
 		b.Logf("events/s by tenths of the ledger: %.0f", clock.tenths(start, load.Events()))
 	}
 	rate := float64(b.N*load.Events()) / took.Seconds()
 	b.ReportMetric(rate, "events/s")
 	b.ReportMetric(bare.Seconds()/took.Seconds(), "of-bare")
 	b.ReportMetric(rate/slow, "of-one-by-one")
+	b.ReportMetric(took.Seconds()/rebuilt.Seconds(), "rebuild-of-projection")
 	b.ReportMetric(lastOfFirst, "last-of-first")
+}
+
+// rebuiltIn is how long it takes to build the read model anew and to switch to it.
+// Nothing is there to be compared, and nothing left when it has ended.
+func rebuiltIn(b *testing.B, db *postgres.DB, load *projectiontest.Load) time.Duration {
+	b.Helper()
+	defer func() { check(b, db.Sweep(b.Context())) }()
+	start := time.Now()
+	err := db.Rebuild(b.Context(), postgres.Rebuild{Campaign: load.Campaign, Ledger: load.Ledger, Codec: projectiontest.Codec(b)}, func(r *postgres.Rebuild) error {
+		check(b, r.Fold(b.Context()))
+		_, err := r.Switch(b.Context())
+		return err
+	})
+	check(b, err)
+	return time.Since(start)
 }
 
 // oneByOne is the rate of a projector that writes one event a transaction.
@@ -228,8 +245,8 @@ func delays(acked []mark, clock *clocked) []time.Duration {
 // fill makes read models of closed campaigns by SQL: -votes votes in one of 10,000
 // specialists, and ten smaller ones of the years before.
 const fill = `
-	insert into positions (id, stream, identity, sequence, hash, recorded_at, votes, voters, void, changed)
-	select 'kampana-' || n, '', sha256(''), 1, sha256(''), now(), 0, 0, 0, 1 from generate_series(2008, 2018) n;
+	insert into positions (id, stream, identity, sequence, hash, recorded_at, votes, voters, void, changed, fold)
+	select 'kampana-' || n, '', sha256(''), 1, sha256(''), now(), 0, 0, 0, 1, 1 from generate_series(2008, 2018) n;
 	insert into campaigns (campaign, title, opens_at, opens_on, closes_at, timezone, votes_per_voter, status, closed_at, published_event, published_sequence)
 	select campaign, id, timestamptz '2017-11-12 22:00Z', '2017-11-13', timestamptz '2018-11-11 22:00Z', 'Europe/Riga', 0, 'published', 1, 1, 1 from positions;
 	insert into channels select campaign, n, (array['web', 'mobile', 'in_person'])[n + 1], 'verified' from positions, generate_series(0, 2) n;

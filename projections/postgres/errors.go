@@ -61,7 +61,7 @@ func (db *DB) explain(err error) error {
 	)
 	switch {
 	case err == nil, errors.As(err, &own), errors.As(err, &schema),
-		errors.Is(err, projections.ErrMoved), errors.Is(err, projections.ErrNoCampaign),
+		errors.Is(err, projections.ErrMoved), errors.Is(err, projections.ErrOtherFold), errors.Is(err, projections.ErrNoCampaign),
 		errors.Is(err, context.Canceled):
 		return err
 	case errors.As(err, &refused):

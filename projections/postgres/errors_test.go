@@ -161,7 +161,7 @@ func TestSchema(t *testing.T) {
 	for range 4 { // at once
 		work.Go(func() {
 			m, err := postgres.Migrate(t.Context(), config)
-			if err != nil || m.To != 4 || m.Schema != config.Schema {
+			if err != nil || m.To != 5 || m.Schema != config.Schema {
 				t.Errorf("migrated %+v, %v", m, err)
 			}
 		})

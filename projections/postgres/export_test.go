@@ -25,3 +25,11 @@ func (db *DB) MigrateBack(ctx context.Context, version int64) (err error) {
 	_, err = provider.DownTo(ctx, version)
 	return err
 }
+
+// Keyed are the tables that hold rows of read models by their keys.
+func Keyed() (tables []string) {
+	for _, c := range counted {
+		tables = append(tables, c.table)
+	}
+	return append(tables, positions, rebuilds, "retired")
+}

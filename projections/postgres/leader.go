@@ -105,16 +105,22 @@ func (l *Leader) term(ctx context.Context, work func(context.Context) error) (do
 // wait asks for the lock until it is held.
 func (l *Leader) wait(ctx context.Context, conn *pgx.Conn) error {
 	for {
-		asking, stop := context.WithTimeout(ctx, leaderTimeout)
-		var held bool
-		err := conn.QueryRow(asking, `select pg_try_advisory_lock($1, hashtext($2))`, leaderKey, l.db.schema).Scan(&held)
-		stop()
+		held, err := tryLock(ctx, conn, leaderKey, l.db.schema)
 		if err != nil || held {
 			return err
 		}
 		l.set(ctx, Leadership{})
 		pause(ctx)
 	}
+}
+
+// tryLock says whether the connection holds a lock from now on, which is free when
+// the connection ends.
+func tryLock(ctx context.Context, conn *pgx.Conn, class int32, name string) (held bool, err error) {
+	ctx, stop := context.WithTimeout(ctx, leaderTimeout)
+	defer stop()
+	err = conn.QueryRow(ctx, `select pg_try_advisory_lock($1, hashtext($2))`, class, name).Scan(&held)
+	return held, err
 }
 
 // set keeps the state, and logs it when it is another one or has another

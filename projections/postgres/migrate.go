@@ -20,7 +20,7 @@ var embedded embed.FS
 const (
 	// latestVersion is the version of the tables that this program works with:
 	// the number of the last file in migrations.
-	latestVersion = 4
+	latestVersion = 5
 	// versionTable is where goose notes what was done.
 	versionTable = "schema_version"
 	// migrationWait is how long a migration waits for another one, in seconds.
