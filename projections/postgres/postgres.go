@@ -16,6 +16,16 @@
 // works, see Leader. The lock only spares work. The fence is the
 // compare-and-set, which holds for projectors that know nothing of each other.
 //
+// # Rebuild
+//
+// A read model can be built anew beside the one that is read, see Rebuild: in the
+// same tables, under another key. The switch writes that key into the campaign's row
+// in positions. Views, grants and prepared statements stay as they are, and no report
+// is in its way, as one would be in that of renaming a table. The rebuild never goes
+// beyond the read model that is read, and the two change places at the same event,
+// which is held still for as long as the last events take; the projector then goes on
+// with the batch that it has.
+//
 // # Decisions
 //
 // Keys are sequences of the ledger, not generated numbers and not texts. A

@@ -63,8 +63,8 @@ type Rebuild struct {
 	Campaign string
 	Ledger   projections.Ledger
 	Codec    *domain.Codec
-	// Progress is told how many events were folded, and of how many. It may be nil.
-	Progress func(done, of uint64)
+	// Progress is told up to which event it is built. It may be nil.
+	Progress func(event uint64)
 
 	db          *DB
 	live, built *model
@@ -87,6 +87,15 @@ func (db *DB) Rebuild(ctx context.Context, r Rebuild, fn func(*Rebuild) error) e
 		}
 		return fn(&r)
 	})
+}
+
+// Begun is ErrNoRebuild when nothing was built yet.
+func (r *Rebuild) Begun(ctx context.Context) error {
+	at, err := r.built.stored(ctx, r.db.pool, "")
+	if err == nil && at.Sequence == 0 {
+		err = fmt.Errorf("%w %s", ErrNoRebuild, r.Campaign)
+	}
+	return r.db.explain(err)
 }
 
 // Fold builds until it is near to the read model that is read, or to the end of the
@@ -134,7 +143,7 @@ func (r *Rebuild) target(ctx context.Context) (uint64, error) {
 func (r *Rebuild) projection(to uint64) *projections.Projection {
 	p := &projections.Projection{Campaign: r.Campaign, Ledger: r.Ledger, Model: r.built, Codec: r.Codec, To: to}
 	if r.Progress != nil {
-		p.Stored = func(at projections.Position) { r.Progress(at.Sequence, to) }
+		p.Stored = func(at projections.Position) { r.Progress(at.Sequence) }
 	}
 	return p
 }
@@ -152,12 +161,8 @@ func (r *Rebuild) foldTo(ctx context.Context, to uint64) error {
 // which the first is zero where nothing is read yet. It is tried again as long as
 // others are in the way.
 func (r *Rebuild) still(ctx context.Context, fn stillFunc) error {
-	begun, err := r.built.stored(ctx, r.db.pool, "")
-	if err != nil {
-		return r.db.explain(err)
-	}
-	if begun.Sequence == 0 {
-		return fmt.Errorf("%w %s", ErrNoRebuild, r.Campaign)
+	if err := r.Begun(ctx); err != nil {
+		return err
 	}
 	for try := 1; ; try++ {
 		err := r.tryStill(ctx, fn)

@@ -32,8 +32,9 @@ func (a *app) projectCommand() *cobra.Command {
 	var once bool
 	var address string
 	cmd := &cobra.Command{
-		Use:   "project --database-url URL",
-		Short: "Keep the read model in Postgres up to date, or bring it up to date once",
+		Use:     "project --database-url URL",
+		Aliases: []string{"projection"},
+		Short:   "Keep the read model in Postgres up to date, or bring it up to date once",
 		Long: "Keep the read model in Postgres up to date with all campaigns, those too that are\n" +
 			"opened later, until it is stopped; or, with --once, bring it to where the ledgers\n" +
 			"end and stop.\n\n" +
@@ -65,7 +66,7 @@ func (a *app) projectCommand() *cobra.Command {
 			return err
 		})
 	}
-	cmd.AddCommand(a.projectStatusCommand())
+	cmd.AddCommand(a.projectStatusCommand(), a.projectRebuildCommand(), a.projectDiffCommand(), a.projectSwitchCommand(), a.projectDiscardCommand())
 	return cmd
 }
 

@@ -25,7 +25,7 @@ const (
 	modelMissing = "missing" // nothing was projected yet
 	modelCurrent = "current"
 	modelLagging = "lagging"
-	modelHalted  = "halted" // a person has to mend something
+	modelHalted  = "halted" // a person has to mend something, or to build it anew
 )
 
 func (a *app) projectStatusCommand() *cobra.Command {
@@ -34,7 +34,8 @@ func (a *app) projectStatusCommand() *cobra.Command {
 		Short: "Say how far the read model of each campaign is",
 		Long: "Say how far the read model of each campaign is: missing, current, lagging, or\n" +
 			"halted, which means that it does not fit the ledger and that nobody can go on\n" +
-			"until that is mended. Positions are sequences of events.",
+			"until that is mended. Positions are sequences of events; under rebuild is that of a\n" +
+			"read model that is built anew and not switched to yet.",
 		Args: cobra.NoArgs,
 	}
 	url := databaseFlag(cmd, "the database (needed)")
@@ -61,13 +62,18 @@ type modelStatus struct {
 	Last     uint64    `json:"last"` // of the ledger
 	Lag      uint64    `json:"lag"`  // in events
 	State    string    `json:"state"`
-	AsOf     time.Time `json:"as_of,omitzero"` // when the event at Position was recorded
+	AsOf     time.Time `json:"as_of,omitzero"`   // when the event at Position was recorded
+	Rebuild  uint64    `json:"rebuild,omitzero"` // last event of a read model that is built anew and not switched to
 	Error    string    `json:"error,omitempty"`
 }
 
 // modelStatuses are those of all campaigns with a ledger or a read model.
 func modelStatuses(ctx context.Context, db *postgres.DB, campaigns nodeCampaigns) ([]modelStatus, error) {
 	models, err := readModels(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	all, err := db.Rebuilds(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +86,10 @@ func modelStatuses(ctx context.Context, db *postgres.DB, campaigns nodeCampaigns
 		s, err := campaigns.modelStatus(ctx, name, models[name].Position)
 		if err != nil {
 			return nil, fmt.Errorf("campaign %s: %w", name, err)
+		}
+		s.Rebuild = all.Begun[name]
+		if s.Error == "" && slices.Contains(all.Outdated, name) {
+			s.State, s.Error = modelHalted, projections.ErrOtherFold.Error()+": build it anew with `paldies projection rebuild`"
 		}
 		list = append(list, s)
 		delete(models, name)
@@ -172,11 +182,19 @@ func moment(t time.Time) string {
 	return domain.FormatTime(t)
 }
 
+// rebuildAt is empty for none.
+func rebuildAt(event uint64) string {
+	if event == 0 {
+		return ""
+	}
+	return strconv.FormatUint(event, 10)
+}
+
 func (a *app) printModels(f format, models []modelStatus) error {
-	l := listing{columns: []string{"campaign", "position", "last", "lag", "state", "as_of"}, value: models}
+	l := listing{columns: []string{"campaign", "position", "last", "lag", "state", "as_of", "rebuild"}, value: models}
 	for _, s := range models {
 		l.rows = append(l.rows, []string{s.Campaign, strconv.FormatUint(s.Position, 10), strconv.FormatUint(s.Last, 10),
-			strconv.FormatUint(s.Lag, 10), s.State, moment(s.AsOf)})
+			strconv.FormatUint(s.Lag, 10), s.State, moment(s.AsOf), rebuildAt(s.Rebuild)})
 	}
 	if err := a.print(f, l); err != nil || f == asJSON {
 		return err
