@@ -91,17 +91,22 @@ func (db *DB) Rebuild(ctx context.Context, r Rebuild, fn func(*Rebuild) error) e
 
 // Begun is ErrNoRebuild when nothing was built yet.
 func (r *Rebuild) Begun(ctx context.Context) error {
+	_, err := r.begun(ctx)
+	return err
+}
+
+func (r *Rebuild) begun(ctx context.Context) (storedPosition, error) {
 	at, err := r.built.stored(ctx, r.db.pool, "")
 	if err == nil && at.Sequence == 0 {
 		err = fmt.Errorf("%w %s", ErrNoRebuild, r.Campaign)
 	}
-	return r.db.explain(err)
+	return at, r.db.explain(err)
 }
 
 // Fold builds until it is near to the read model that is read, or to the end of the
 // ledger where there is none.
 func (r *Rebuild) Fold(ctx context.Context) error {
-	for {
+	for folded := false; ; folded = true {
 		target, err := r.target(ctx)
 		if err != nil {
 			return err
@@ -111,20 +116,25 @@ func (r *Rebuild) Fold(ctx context.Context) error {
 			return err
 		}
 		if at.Sequence+nearEvents >= target && at.Sequence > 0 || at.Sequence == target {
-			break
+			if folded {
+				r.analyze(ctx)
+			}
+			return nil
 		}
 		if err := r.foldTo(ctx, target); err != nil {
 			return err
 		}
 	}
-	// The first questions to the new rows deserve good plans. Who does not own the
-	// tables is warned, and leaves it to Postgres.
+}
+
+// analyze lets the first questions to many new rows have good plans. Postgres does it
+// by itself too, a little later: where it cannot be done, nothing is lost.
+func (r *Rebuild) analyze(ctx context.Context) {
 	for _, c := range counted {
 		if _, err := r.db.pool.Exec(ctx, "analyze "+c.table); err != nil {
-			return r.db.explain(err)
+			return
 		}
 	}
-	return nil
 }
 
 // target is the event up to which it is built.
@@ -148,12 +158,18 @@ func (r *Rebuild) projection(to uint64) *projections.Projection {
 	return p
 }
 
-// foldTo builds up to an event; 0 is none.
+// foldTo builds up to an event; 0 is none. It can be moved by a COMMIT of a process
+// that was killed, which arrives late; then it goes on from there.
 func (r *Rebuild) foldTo(ctx context.Context, to uint64) error {
 	if to == 0 {
 		return nil
 	}
-	return r.projection(to).Run(ctx)
+	for {
+		err := r.projection(to).Run(ctx)
+		if !errors.Is(err, projections.ErrMoved) || ctx.Err() != nil {
+			return err
+		}
+	}
 }
 
 // still runs fn while the read model that is read is held still and the other one is
@@ -161,10 +177,10 @@ func (r *Rebuild) foldTo(ctx context.Context, to uint64) error {
 // which the first is zero where nothing is read yet. It is tried again as long as
 // others are in the way.
 func (r *Rebuild) still(ctx context.Context, fn stillFunc) error {
-	if err := r.Begun(ctx); err != nil {
-		return err
-	}
 	for try := 1; ; try++ {
+		if err := r.Begun(ctx); err != nil {
+			return err
+		}
 		err := r.tryStill(ctx, fn)
 		inTheWay := errors.Is(err, ErrUnavailable) || errors.Is(err, projections.ErrMoved) || errors.Is(err, context.DeadlineExceeded)
 		if !inTheWay || try == stillTries || ctx.Err() != nil {
@@ -310,6 +326,10 @@ func differences(ctx context.Context, tx pgx.Tx, c countedTable, live, built int
 // everybody reads the new one; who is reading goes on with what they see. The rows of
 // the old one are to be swept.
 func (r *Rebuild) Switch(ctx context.Context) (at projections.Position, err error) {
+	begun, err := r.begun(ctx)
+	if err != nil {
+		return at, err
+	}
 	err = r.still(ctx, func(ctx context.Context, tx pgx.Tx, live, built storedPosition) error {
 		at = built.Position
 		if live.Sequence == 0 {
@@ -326,7 +346,18 @@ func (r *Rebuild) Switch(ctx context.Context) (at projections.Position, err erro
 		statements.Queue(`delete from rebuilds where id = $1`, r.Campaign)
 		return tx.SendBatch(ctx, statements).Close()
 	})
-	return at, err
+	if !errors.Is(err, ErrNoRebuild) {
+		return at, err
+	}
+	// A COMMIT was carried out whose answer was lost?
+	live, readErr := r.live.stored(ctx, r.db.pool, "")
+	if readErr != nil {
+		return at, r.db.explain(readErr)
+	}
+	if live.key == begun.key {
+		err = nil
+	}
+	return live.Position, err
 }
 
 // switchFirst is for a campaign that nobody has projected, unless somebody does by now.

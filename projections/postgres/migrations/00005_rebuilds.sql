@@ -4,8 +4,9 @@
 -- positions. No table is renamed or locked, and whoever reads goes on reading what
 -- they see.
 --
--- A migration that changes tables first takes this lock, so that no batch is under
--- way: a projector looks at the version of the tables as it moves the position.
+-- A migration that changes tables first locks positions and rebuilds as this one does,
+-- so that no batch is under way: a projector looks at the version of the tables as it
+-- moves the position.
 -- Where it cannot say what the fold would have counted, it sets positions.fold to 0,
 -- and with that asks for a rebuild.
 
