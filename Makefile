@@ -9,8 +9,8 @@ COMPARISON = eventstore/comparison
 # The packages in which goroutines meet.
 RACE = ./eventstore/... ./projections/... ./cmd/internal/intake/... ./cmd/internal/node/... ./cmd/internal/audit/... ./cmd/internal/credential/...
 
-# What a newcomer runs, and CI too: every package once. The one that takes longest
-# begins first, so that the others run beside it.
+# What a newcomer runs, and CI too: with -race those in RACE, and the others as they
+# are. The one that takes longest begins first, so that the others run beside it.
 test:
 	go test -timeout 30m ./cmd/paldies $$(go list ./... | grep -vxF "$$(go list $(RACE))")
 	go -C $(FSCK) test ./...

@@ -86,7 +86,7 @@ func halt(campaign string, sequence uint64, err error) error {
 	case errors.Is(err, ErrOtherStream), errors.Is(err, ErrOtherEvent):
 		h.Remedy = "connect to the right server or restore its stream; to begin anew, use an empty database"
 	case errors.Is(err, ErrOtherFold):
-		h.Remedy = "build it anew with `paldies projection rebuild` of the newest version that is in use; until then it stays as it is"
+		h.Remedy = "if it is an older one, build it anew with `paldies projection rebuild`; if a newer one, run that"
 	case errors.Is(err, domain.ErrUnknownType):
 		h.Remedy = "run a newer paldies; nothing was skipped"
 	default:

@@ -17,9 +17,9 @@ import (
 // cheaper, and readers see what is new later.
 const maxBatchEvents = 32 << 10
 
-// FoldVersion is the version of what a Fold makes of events. It is raised by every
-// change after which the same events give other rows; what an older one has built
-// must then be built anew.
+// FoldVersion is the version of what a Fold makes of events, and of what a read model
+// stores of that. It is raised by every change after which the same events give other
+// rows; what an older one has built must then be built anew.
 const FoldVersion = 1
 
 // Projection brings the read model of one campaign up to date.

@@ -44,6 +44,7 @@ type Summary struct {
 	Votes    int64           // in force
 	Voters   int64           // distinct ones, as far as channels know them
 	Void     int64           // events of voters that count for nothing
+	Build    int32           // tells a read model that was built anew from the one before, which may count differently
 }
 
 // Location is the campaign's time zone.

@@ -191,6 +191,24 @@ func TestSchema(t *testing.T) {
 	stop()
 	running.Wait()
 
+	// One that is at work hears of it, and makes way.
+	sql(t, url, `delete from laba_servisa_kustiba.schema_version where version_id = 999`)
+	ctx, stop = context.WithCancel(t.Context())
+	running.Go(func() {
+		_ = leader.Run(ctx, func(ctx context.Context) error {
+			<-ctx.Done()
+			return nil
+		})
+	})
+	storetest.Eventually(t, "it works", func() bool { return leader.State().Leading })
+	sql(t, url, `insert into laba_servisa_kustiba.schema_version (version_id, is_applied) values (999, true)`)
+	storetest.Eventually(t, "it has stopped", func() bool {
+		s := leader.State()
+		return !s.Leading && errors.As(s.Err, &schema)
+	})
+	stop()
+	running.Wait()
+
 	sql(t, url, `delete from laba_servisa_kustiba.schema_version where version_id = 999`)
 	h, campaigns := campaign(t)
 	check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))

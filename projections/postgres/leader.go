@@ -77,7 +77,7 @@ func (l *Leader) Run(ctx context.Context, work func(context.Context) error) erro
 // term waits for the lock and works while it is held. It is done when there
 // is nothing left to do; otherwise the connection was lost.
 func (l *Leader) term(ctx context.Context, work func(context.Context) error) (done bool, err error) {
-	if err := l.db.checkSchema(ctx); err != nil {
+	if err := l.db.checkSchema(ctx, l.db.pool); err != nil {
 		return false, err
 	}
 	conn, err := pgx.ConnectConfig(ctx, l.db.connect) // has a time limit
@@ -91,11 +91,15 @@ func (l *Leader) term(ctx context.Context, work func(context.Context) error) (do
 	l.set(ctx, Leadership{Leading: true})
 	working, stop := context.WithCancelCause(ctx)
 	var watcher sync.WaitGroup
-	watcher.Go(func() { stop(watch(working, conn)) })
+	watcher.Go(func() { stop(l.watch(working, conn)) })
 	err = work(working)
 	cause := context.Cause(working)
 	stop(nil)
 	watcher.Wait()
+	var schema *SchemaError
+	if errors.As(cause, &schema) {
+		return false, cause
+	}
 	if errors.Is(cause, errLeaderLost) {
 		return false, &Error{ErrUnavailable, errLeaderLost.Error() + ": another process may have taken over", cause}
 	}
@@ -148,8 +152,9 @@ func (l *Leader) set(ctx context.Context, s Leadership) {
 	l.state = s
 }
 
-// watch returns when the connection no longer carries, or when ctx ends.
-func watch(ctx context.Context, conn *pgx.Conn) error {
+// watch returns when the connection no longer carries, when the tables are no longer
+// those of this program, or when ctx ends.
+func (l *Leader) watch(ctx context.Context, conn *pgx.Conn) error {
 	tick := time.NewTicker(leaderInterval)
 	defer tick.Stop()
 	for {
@@ -159,9 +164,14 @@ func watch(ctx context.Context, conn *pgx.Conn) error {
 		case <-tick.C:
 		}
 		asking, stop := context.WithTimeout(ctx, leaderTimeout)
-		err := conn.Ping(asking)
+		err := l.db.checkSchema(asking, conn)
 		stop()
-		if err != nil && ctx.Err() == nil {
+		var schema *SchemaError
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case errors.As(err, &schema):
+			return err
+		default:
 			return fmt.Errorf("%w: %w", errLeaderLost, err)
 		}
 	}

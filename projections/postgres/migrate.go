@@ -50,7 +50,7 @@ func Migrate(ctx context.Context, c Config) (Migration, error) {
 	}
 	defer db.Close()
 	m := Migration{Schema: db.schema}
-	if m.From, err = db.version(ctx); err != nil {
+	if m.From, err = db.version(ctx, db.pool); err != nil {
 		return Migration{}, err
 	}
 	if m.From > latestVersion {
@@ -62,7 +62,7 @@ func Migrate(ctx context.Context, c Config) (Migration, error) {
 	if err := db.migrate(ctx); err != nil {
 		return Migration{}, fmt.Errorf("migrating schema %s: %w", db.schema, db.explain(err))
 	}
-	if m.To, err = db.version(ctx); err != nil {
+	if m.To, err = db.version(ctx, db.pool); err != nil {
 		return Migration{}, err
 	}
 	m.MissingRoles, err = db.letReport(ctx)
@@ -105,17 +105,17 @@ func (db *DB) createSchema(ctx context.Context) error {
 
 // version is that of the tables, and 0 where there are none. It names the
 // schema: without it, tables that this user may not see would not be there.
-func (db *DB) version(ctx context.Context) (version int64, err error) {
+func (db *DB) version(ctx context.Context, from querier) (version int64, err error) {
 	table := pgx.Identifier{db.schema, versionTable}.Sanitize()
-	err = db.pool.QueryRow(ctx, `select coalesce(max(version_id), 0) from `+table+` where is_applied`).Scan(&version)
+	err = from.QueryRow(ctx, `select coalesce(max(version_id), 0) from `+table+` where is_applied`).Scan(&version)
 	if refused := new(pgconn.PgError); errors.As(err, &refused) && refused.Code == "42P01" {
 		return 0, nil
 	}
 	return version, db.explain(err)
 }
 
-func (db *DB) checkSchema(ctx context.Context) error {
-	have, err := db.version(ctx)
+func (db *DB) checkSchema(ctx context.Context, from querier) error {
+	have, err := db.version(ctx, from)
 	if err == nil && have != latestVersion {
 		err = &SchemaError{db.schema, have, latestVersion}
 	}

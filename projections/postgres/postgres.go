@@ -179,7 +179,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.checkSchema(ctx); err != nil {
+	if err := db.checkSchema(ctx, db.pool); err != nil {
 		db.Close()
 		return nil, err
 	}

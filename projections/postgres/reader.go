@@ -91,6 +91,7 @@ func (r *results) Summary(ctx context.Context) (projections.Summary, error) {
 		return projections.Summary{}, fmt.Errorf("campaign %s has a position and no row in campaigns: build the read model anew", r.id)
 	}
 	s := list[0]
+	s.Build = r.campaign
 	s.Campaign.Channels, err = query(ctx, r, pgx.RowToStructByPos[domain.Channel], `
 		select name, identity from channels where campaign = $1 order by channel`, r.campaign)
 	return s, err

@@ -14,9 +14,12 @@ import (
 
 // The tables that hold positions.
 const (
-	positions = "positions" // of the read models that are read
-	rebuilds  = "rebuilds"  // of those that are built anew beside them
+	livePositions  = "positions" // of the read models that are read
+	builtPositions = "rebuilds"  // of those that are built anew beside them
 )
+
+// positionColumns are what both have, but for the key.
+const positionColumns = "id, stream, identity, sequence, hash, recorded_at, votes, voters, void, changed, fold"
 
 // counted are the tables that hold what was counted, each by the read model's key,
 // and which of their rows say something: who retracts the only vote leaves a row of
@@ -36,6 +39,9 @@ const (
 	stillTimeout = 5 * time.Second
 	// stillTries is how often it is tried; others may hold the position.
 	stillTries = 30
+	// rebuildConns is how many connections it needs at the same time: to hold still, to
+	// see, and to store, and one to spare.
+	rebuildConns = 4
 	// sweepRows is how many rows are deleted at a time.
 	sweepRows = 20_000
 	// DifferencesMax is how many differences of a table are shown.
@@ -48,6 +54,8 @@ const (
 var (
 	// ErrRebuilding says that another process rebuilds the campaign.
 	ErrRebuilding = errors.New("another process rebuilds the read model of campaign")
+	// ErrNewerFold says that a newer version of paldies has built it or is about to.
+	ErrNewerFold = errors.New("a newer version of paldies has built the read model")
 	// ErrNoRebuild says that there is nothing that could be compared or switched to.
 	ErrNoRebuild = errors.New("no read model is built anew of campaign")
 )
@@ -71,16 +79,29 @@ type Rebuild struct {
 }
 
 // Rebuild runs fn while nobody else rebuilds the campaign; otherwise the error is
-// ErrRebuilding. What another version of the fold has begun to build is thrown away.
+// ErrRebuilding. What an older version of the fold has begun to build is thrown away,
+// and what a newer one has to do with is left to that.
+//
+// The lock only spares work, and can be lost unnoticed. What keeps two rebuilds from
+// spoiling anything is the compare-and-set of Apply.
 func (db *DB) Rebuild(ctx context.Context, r Rebuild, fn func(*Rebuild) error) error {
-	r.db, r.live, r.built = db, &model{db, positions, r.Campaign}, &model{db, rebuilds, r.Campaign}
+	if have := db.pool.Config().MaxConns; have < rebuildConns {
+		return fmt.Errorf("a rebuild needs %d connections, and may have %d", rebuildConns, have)
+	}
+	r.db, r.live, r.built = db, &model{db: db, table: livePositions, campaign: r.Campaign}, &model{db: db, table: builtPositions, campaign: r.Campaign}
 	busy := fmt.Errorf("%w %s", ErrRebuilding, r.Campaign)
 	return db.alone(ctx, rebuildKey, db.schema+" "+r.Campaign, busy, func() error {
-		at, err := r.built.stored(ctx, db.pool, "")
+		live, err := r.live.stored(ctx, db.pool, "")
 		if err != nil {
 			return db.explain(err)
 		}
-		if at.Sequence > 0 && at.fold != projections.FoldVersion {
+		built, err := r.built.stored(ctx, db.pool, "")
+		switch {
+		case err != nil:
+			return db.explain(err)
+		case max(live.fold, built.fold) > projections.FoldVersion:
+			return fmt.Errorf("%w of campaign %s: run that", ErrNewerFold, r.Campaign)
+		case built.Sequence > 0 && built.fold < projections.FoldVersion:
 			if err := r.Discard(ctx); err != nil {
 				return err
 			}
@@ -114,6 +135,9 @@ func (r *Rebuild) Fold(ctx context.Context) error {
 		at, err := r.built.Position(ctx)
 		if err != nil {
 			return err
+		}
+		if at.Sequence > target {
+			return fmt.Errorf("campaign %s: what is built is at event %d, and what is read only at event %d: wait until the projector has come so far", r.Campaign, at.Sequence, target)
 		}
 		if at.Sequence+nearEvents >= target && at.Sequence > 0 || at.Sequence == target {
 			if folded {
@@ -176,20 +200,25 @@ func (r *Rebuild) foldTo(ctx context.Context, to uint64) error {
 // where it is. Its projector waits; who reads does not. fn gets the positions, of
 // which the first is zero where nothing is read yet. It is tried again as long as
 // others are in the way.
+//
+// It never begins to build: what is no longer there was switched to, by a COMMIT whose
+// answer was lost or which arrives only now.
 func (r *Rebuild) still(ctx context.Context, fn stillFunc) error {
+	begun, built := *r, *r.built
+	begun.built, built.begun = &built, true
 	for try := 1; ; try++ {
-		if err := r.Begun(ctx); err != nil {
-			return err
+		err := begun.Begun(ctx)
+		if err == nil && try > 1 {
+			err = begun.Fold(ctx)
 		}
-		err := r.tryStill(ctx, fn)
+		if err == nil {
+			err = begun.tryStill(ctx, fn)
+		}
 		inTheWay := errors.Is(err, ErrUnavailable) || errors.Is(err, projections.ErrMoved) || errors.Is(err, context.DeadlineExceeded)
 		if !inTheWay || try == stillTries || ctx.Err() != nil {
 			return err
 		}
 		pause(ctx)
-		if err := r.Fold(ctx); err != nil {
-			return err
-		}
 	}
 }
 
@@ -207,15 +236,22 @@ func (r *Rebuild) tryStill(ctx context.Context, fn stillFunc) error {
 		if err != nil {
 			return err
 		}
-		if folding = r.foldTo(ctx, live.Sequence); folding != nil {
-			return folding
+		built, err := r.built.stored(ctx, tx, "")
+		if err == nil && live.Sequence > 0 && !live.Same(built.Position) {
+			if folding = r.foldTo(ctx, live.Sequence); folding != nil {
+				return folding
+			}
 		}
-		built, err := r.built.stored(ctx, tx, "for update")
+		if err == nil {
+			built, err = r.built.stored(ctx, tx, "for update")
+		}
 		switch {
 		case err != nil:
 			return err
+		case built.Sequence == 0:
+			return fmt.Errorf("%w %s", ErrNoRebuild, r.Campaign)
 		case live.Sequence > 0 && !live.Same(built.Position):
-			return fmt.Errorf("%w: the one that is built anew is at event %d, the one that is read at event %d", projections.ErrMoved, built.Sequence, live.Sequence)
+			return fmt.Errorf("%w: what is built is at event %d, what is read at event %d", projections.ErrMoved, built.Sequence, live.Sequence)
 		}
 		return fn(ctx, tx, live, built)
 	})
@@ -237,18 +273,16 @@ type Difference struct {
 // ones of each table. Nothing is held still while it compares.
 func (r *Rebuild) Diff(ctx context.Context) (count int64, list []Difference, err error) {
 	var live, built storedPosition
-	var both pgx.Tx // sees them as they are while they are held still
-	forget := func() error {
-		if both == nil {
-			return nil
+	var both pgx.Tx    // sees them as they are while they are held still
+	forget := func() { // it has only read, and may be lost
+		if both != nil {
+			_ = both.Rollback(context.WithoutCancel(ctx))
 		}
-		return r.db.explain(both.Rollback(context.WithoutCancel(ctx)))
+		both = nil
 	}
-	defer func() { err = errors.Join(err, forget()) }()
+	defer forget()
 	err = r.still(ctx, func(_ context.Context, _ pgx.Tx, l, b storedPosition) (err error) {
-		if err := forget(); err != nil { // of an earlier try
-			return err
-		}
+		forget() // that of an earlier try
 		live, built = l, b
 		both, err = r.db.see(ctx)
 		return err
@@ -256,7 +290,7 @@ func (r *Rebuild) Diff(ctx context.Context) (count int64, list []Difference, err
 	if err != nil || live.Sequence == 0 {
 		return 0, nil, err
 	}
-	for _, c := range append([]countedTable{{positions, "true"}}, counted...) {
+	for _, c := range append([]countedTable{{livePositions, "true"}}, counted...) {
 		n, some, err := differences(ctx, both, c, live.key, built.key)
 		if err != nil {
 			return 0, nil, r.db.explain(err)
@@ -294,8 +328,8 @@ func differences(ctx context.Context, tx pgx.Tx, c countedTable, live, built int
 		return fmt.Sprintf("select %s from %s where campaign = %s and (%s)", columns, table, key, c.rows)
 	}
 	old, renewed := rows(c.table, "$1::int"), rows(c.table, "$2::int")
-	if c.table == positions {
-		renewed = rows(rebuilds, "$2::int")
+	if c.table == livePositions {
+		renewed = rows(builtPositions, "$2::int")
 	}
 	for _, side := range []struct {
 		rebuilt   bool
@@ -305,7 +339,7 @@ func differences(ctx context.Context, tx pgx.Tx, c countedTable, live, built int
 		var row string
 		found, err := tx.Query(ctx, fmt.Sprintf(`
 			with only_here as (%s except %s)
-			select (select count(*) from only_here), row_to_json(o)::text from only_here o limit %d`, side.has, side.less, DifferencesMax), live, built)
+			select (select count(*) from only_here), row_to_json(o)::text from only_here o order by 2 limit %d`, side.has, side.less, DifferencesMax), live, built)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -362,7 +396,9 @@ func (r *Rebuild) Switch(ctx context.Context) (at projections.Position, err erro
 
 // switchFirst is for a campaign that nobody has projected, unless somebody does by now.
 func (r *Rebuild) switchFirst(ctx context.Context, tx pgx.Tx) error {
-	inserted, err := tx.Exec(ctx, `insert into positions select * from rebuilds where id = $1 on conflict (id) do nothing`, r.Campaign)
+	inserted, err := tx.Exec(ctx, `
+		insert into positions (campaign, `+positionColumns+`) select campaign, `+positionColumns+` from rebuilds where id = $1
+		on conflict (id) do nothing`, r.Campaign)
 	if err != nil {
 		return err
 	}
@@ -373,7 +409,8 @@ func (r *Rebuild) switchFirst(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// Discard throws away what was built and not switched to.
+// Discard throws away what was built and not switched to, but for a first batch that
+// a process was killed over and that arrives later.
 func (r *Rebuild) Discard(ctx context.Context) error {
 	_, err := r.db.pool.Exec(ctx, `
 		with gone as (delete from rebuilds where id = $1 returning campaign)
@@ -433,15 +470,16 @@ func (db *DB) alone(ctx context.Context, class int32, name string, busy error, f
 	return fn()
 }
 
-// Rebuilds says what there is to do about read models that are built anew.
-type Rebuilds struct {
+// RebuildState says what there is to do about read models that are built anew.
+type RebuildState struct {
 	Begun    map[string]uint64 // by campaign: the last event of those that are not switched to yet
-	Outdated []string          // campaigns whose read model another version of the fold has built
+	Outdated []string          // campaigns whose read model an older version of the fold has built
+	Newer    []string          // campaigns whose read model a newer one has built
 	Retired  int               // read models whose rows wait to be swept
 }
 
-// Rebuilds looks at all campaigns.
-func (db *DB) Rebuilds(ctx context.Context) (all Rebuilds, err error) {
+// RebuildState looks at all campaigns.
+func (db *DB) RebuildState(ctx context.Context) (all RebuildState, err error) {
 	all.Begun = make(map[string]uint64)
 	var campaign string
 	var sequence uint64
@@ -454,8 +492,11 @@ func (db *DB) Rebuilds(ctx context.Context) (all Rebuilds, err error) {
 	}
 	if err == nil {
 		err = db.pool.QueryRow(ctx, `
-			select (select coalesce(array_agg(id order by id collate "C"), '{}') from positions where fold <> $1), (select count(*) from retired)`,
-			projections.FoldVersion).Scan(&all.Outdated, &all.Retired)
+			select coalesce(array_agg(id order by id collate "C") filter (where fold < $1), '{}'),
+			       coalesce(array_agg(id order by id collate "C") filter (where fold > $1), '{}'),
+			       (select count(*) from retired)
+			from positions`,
+			projections.FoldVersion).Scan(&all.Outdated, &all.Newer, &all.Retired)
 	}
 	return all, db.explain(err)
 }

@@ -144,7 +144,7 @@ func (c *call) counts(q question, body func(context.Context, dashboard.Results, 
 		if err != nil {
 			return fmt.Errorf("%w: %w", dashboard.ErrUnavailable, err)
 		}
-		re = reply{status: http.StatusNotModified, version: version(summary.Position.Sequence, r.Certification)}
+		re = reply{status: http.StatusNotModified, version: version(summary, r.Certification)}
 		if c.has(re.version) {
 			return nil
 		}
@@ -160,10 +160,10 @@ func (c *call) counts(q question, body func(context.Context, dashboard.Results, 
 	return re, nil
 }
 
-// version is the entity tag of an answer: counts as of one event never change,
-// but they become the published ones.
-func version(sequence, certification uint64) string {
-	return fmt.Sprintf(`"%d-%d"`, sequence, certification)
+// version is the entity tag of an answer: counts as of one event never change while a
+// read model is not built anew, but they become the published ones.
+func version(s projections.Summary, certification uint64) string {
+	return fmt.Sprintf(`"%d-%d-%d"`, s.Position.Sequence, certification, s.Build)
 }
 
 // has says whether the client has this version (RFC 9110, 13.1.2).

@@ -40,13 +40,13 @@ func (a *app) projectRebuildCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&campaign, "campaign", "", "id of the campaign; all that need it if left out")
 	cmd.Flags().BoolVar(&hold, "hold", false, "build it and do not switch")
-	cmd.Flags().BoolVar(&accept, "accept-differences", false, "switch also to one that counts differently")
+	cmd.Flags().BoolVar(&accept, "accept-differences", false, "do not compare them, switch also to one that counts differently")
 	notFromEnvironment(cmd, "hold", "accept-differences")
 	a.onRebuilds(cmd, func(ctx context.Context, r rebuilding) error {
 		if hold && accept {
 			return usagef("--hold and --accept-differences exclude each other")
 		}
-		all, err := r.db.Rebuilds(ctx)
+		all, err := r.db.RebuildState(ctx)
 		if err != nil {
 			return err
 		}
@@ -55,14 +55,14 @@ func (a *app) projectRebuildCommand() *cobra.Command {
 			chosen = []string{campaign}
 		}
 		if len(chosen) == 0 {
-			return r.say("no campaign needs it; name one with --campaign to build it anew nevertheless\n")
+			err = r.say("no campaign needs it; name one with --campaign to build it anew nevertheless\n")
 		}
-		for _, campaign := range chosen {
-			if err := r.rebuild(ctx, campaign, hold, accept || slices.Contains(all.Outdated, campaign)); err != nil {
-				return err
+		for _, campaign := range chosen { // one hinders no other
+			if ctx.Err() == nil {
+				err = errors.Join(err, r.rebuild(ctx, campaign, hold, accept || slices.Contains(all.Outdated, campaign)))
 			}
 		}
-		return nil
+		return errors.Join(err, r.sweep(ctx))
 	})
 	return cmd
 }
@@ -113,7 +113,7 @@ func (a *app) projectSwitchCommand() *cobra.Command {
 			if err := r.fold(ctx, b); err != nil {
 				return err
 			}
-			return r.switchTo(ctx, b)
+			return errors.Join(r.switchTo(ctx, b), r.sweep(ctx))
 		})
 	})
 	return cmd
@@ -133,7 +133,7 @@ func (a *app) projectDiscardCommand() *cobra.Command {
 			if err := b.Discard(ctx); err != nil {
 				return err
 			}
-			return r.db.Sweep(ctx)
+			return r.sweep(ctx)
 		})
 	})
 	return cmd
@@ -172,17 +172,15 @@ func (r rebuilding) rebuild(ctx context.Context, campaign string, hold, accept b
 		if hold {
 			return r.say("campaign %s: built; compare it with `paldies projection diff`, then `switch` or `discard`\n", campaign)
 		}
-		count, list, err := b.Diff(ctx)
-		if err != nil {
-			return err
+		if accept {
+			return r.switchTo(ctx, b)
 		}
+		count, list, err := b.Diff(ctx)
 		switch {
-		case count > 0 && !accept:
-			return r.printDifferences(asTable, count, list)
+		case err != nil:
+			return err
 		case count > 0:
-			if err := r.say("campaign %s: %d rows are in one of them only\n", campaign, count); err != nil {
-				return err
-			}
+			return r.printDifferences(asTable, count, list)
 		}
 		return r.switchTo(ctx, b)
 	})
@@ -202,17 +200,19 @@ func (r rebuilding) fold(ctx context.Context, b *postgres.Rebuild) error {
 	return err
 }
 
-// switchTo switches and sweeps.
+// switchTo leaves the old rows to be swept.
 func (r rebuilding) switchTo(ctx context.Context, b *postgres.Rebuild) error {
 	at, err := b.Switch(ctx)
 	if err != nil {
 		return err
 	}
-	if err := r.say("campaign %s: switched to the new read model at %v\n", b.Campaign, at); err != nil {
-		return err
-	}
+	return r.say("campaign %s: switched to the new read model at %v\n", b.Campaign, at)
+}
+
+// sweep deletes rows that nobody reads, also those that an earlier run has left.
+func (r rebuilding) sweep(ctx context.Context) error {
 	if err := r.db.Sweep(ctx); err != nil {
-		return fmt.Errorf("the new read model is there; rows of the old one are left, `paldies projection discard` deletes them: %w", err)
+		return fmt.Errorf("rows that nobody reads any more are left, the next rebuild deletes them: %w", err)
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func modelStatuses(ctx context.Context, db *postgres.DB, campaigns nodeCampaigns
 	if err != nil {
 		return nil, err
 	}
-	all, err := db.Rebuilds(ctx)
+	all, err := db.RebuildState(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -88,8 +88,12 @@ func modelStatuses(ctx context.Context, db *postgres.DB, campaigns nodeCampaigns
 			return nil, fmt.Errorf("campaign %s: %w", name, err)
 		}
 		s.Rebuild = all.Begun[name]
-		if s.Error == "" && slices.Contains(all.Outdated, name) {
-			s.State, s.Error = modelHalted, projections.ErrOtherFold.Error()+": build it anew with `paldies projection rebuild`"
+		switch {
+		case s.Error != "":
+		case slices.Contains(all.Outdated, name):
+			s.State, s.Error = modelHalted, "an older version of paldies has counted it: build it anew with `paldies projection rebuild`"
+		case slices.Contains(all.Newer, name):
+			s.State, s.Error = modelHalted, "a newer version of paldies has counted it: run that"
 		}
 		list = append(list, s)
 		delete(models, name)

@@ -8,7 +8,8 @@
 -- so that no batch is under way: a projector looks at the version of the tables as it
 -- moves the position.
 -- Where it cannot say what the fold would have counted, it sets positions.fold to 0,
--- and with that asks for a rebuild.
+-- and with that asks for a rebuild. (00003 could not, for positions.changed; a rebuild
+-- of what it has migrated finds that difference. It was never released.)
 
 -- +goose Up
 lock table positions in exclusive mode;
