@@ -31,9 +31,10 @@ const (
 type Migration struct {
 	Schema   string
 	From, To int64 // 0 means that there were no tables
-	// MissingRoles are those for reports that this user may not create. Once
-	// somebody has, Migrate gives them their rights.
-	MissingRoles []string
+	// Refused are the statements that make and limit the roles of reports, as far
+	// as this user may not run them. Once an administrator has, Migrate gives
+	// the roles their rights.
+	Refused []string
 }
 
 // Migrate makes the tables those of this program, and the schema if need be.
@@ -65,7 +66,7 @@ func Migrate(ctx context.Context, c Config) (Migration, error) {
 	if m.To, err = db.version(ctx, db.pool); err != nil {
 		return Migration{}, err
 	}
-	m.MissingRoles, err = db.letReport(ctx)
+	m.Refused, err = db.grant(ctx)
 	return m, db.explain(err)
 }
 

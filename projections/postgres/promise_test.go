@@ -101,27 +101,38 @@ func without(list, other []string) (lines []string) {
 	return lines
 }
 
-// TestMissingRoles: who may not create roles is told which ones are missing, and
-// gives them their rights when somebody else has made them.
+// TestMissingRoles: who may not create roles is told how they are made and
+// limited, and gives them their rights when somebody else has made them.
 func TestMissingRoles(t *testing.T) {
 	server := pgtest.NewServer(t, map[string]string{"fsync": "off"}) // roles are the server's
 	url := server.URL("postgres")
 	sql(t, url, `create role ligita login password '`+secret+`'`)
 	sql(t, url, `create database balsis owner ligita`)
 	config := postgres.Config{URL: as(t, url, "ligita", secret, "balsis")}
-	migrate := func(missing ...string) {
+	limits := func(role string) []string {
+		set := `alter role ` + role + ` set `
+		return []string{set + `statement_timeout = '30s'`, set + `idle_in_transaction_session_timeout = '10min'`, set + `lock_timeout = '10s'`,
+			set + `default_transaction_read_only = 'on'`, set + `search_path = 'reporting_v1'`}
+	}
+	create := func(role string) []string {
+		return append([]string{`create role ` + role + ` nologin connection limit 10`}, limits(role)...)
+	}
+	migrate := func(refused ...string) {
 		t.Helper()
 		m, err := postgres.Migrate(t.Context(), config)
-		if err != nil || !slices.Equal(m.MissingRoles, missing) {
-			t.Errorf("migrated %+v, %v; want %v missing", m, err, missing)
+		if err != nil || !slices.Equal(m.Refused, refused) {
+			t.Errorf("migrated %+v, %v; want %v refused", m, err, refused)
 		}
 	}
-	migrate(public, chancellery)
+	migrate(append(create(public), create(chancellery)...)...)
 	// Without the roles nobody is the Chancellery, and nothing is broken.
 	sql(t, as(t, url, "", "", "balsis"), `select * from reporting_v1.specialist_totals`)
 	sql(t, url, `create role reporting_ro nologin`)
-	migrate(chancellery)
-	sql(t, url, `create role reporting_chancellery nologin`)
+	migrate(slices.Concat([]string{`alter role reporting_ro connection limit 10`}, limits(public), create(chancellery))...)
+	sql(t, url, strings.Join(create(chancellery), "; "))
+	migrate(append([]string{`alter role reporting_ro connection limit 10`}, limits(public)...)...)
+	// Who may change roles limits them, and leaves what is set.
+	sql(t, url, `alter role ligita createrole; alter role reporting_ro set statement_timeout = '5min'`)
 	migrate()
 	migrate()
 	balsis := as(t, url, "", "", "balsis")

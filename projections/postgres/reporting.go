@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -13,82 +15,137 @@ import (
 const reportingSchema = "reporting_v1"
 
 // reportingRoles are for those who read it: one sees counts that are public, the
-// other all. Nobody logs in by them; logins are members.
+// other all. Nobody can log in as these until an administrator gives a password;
+// logins of one's own are members.
 var reportingRoles = []string{"reporting_ro", "reporting_chancellery"}
 
-// reportingFunctions count for its views, each of them one campaign.
-const reportingFunctions = `reported_specialists, reported_places, reported_channels, reported_hours, reported_days`
+const (
+	// reportingConnections is how many can be logged in as one of the roles at
+	// once. Members have limits of their own: Postgres hands down rights, not limits.
+	reportingConnections = 10
+	// roleAttempts is how often one looks again after others have changed a role.
+	roleAttempts = 10
+)
 
-// letReport makes the roles of reports and gives them their rights, and nothing
-// where they have them. It returns the roles that somebody else must make.
+// reportingSettings bind who is logged in as one of the roles, against mistakes
+// and not against intent: whoever may set them may set them again.
+var reportingSettings = []struct{ name, value string }{
+	{"statement_timeout", "30s"},
+	{"idle_in_transaction_session_timeout", "10min"},
+	{"lock_timeout", "10s"},
+	{"default_transaction_read_only", "on"},
+	{"search_path", reportingSchema},
+}
+
+// access is what a role may do with the tables and views of a schema.
+type access struct {
+	role, schema string
+	privileges   []string
+	definer      bool // functions that count for views, rather than those for who may read the tables
+}
+
+// grant gives the roles that there are their rights, and nothing where they have
+// them. It returns the statements by which somebody else must make roles.
 //
 // This is not a migration: an administrator may make the roles later, and a
 // database that was restored elsewhere finds other roles.
-func (db *DB) letReport(ctx context.Context) (missing []string, err error) {
-	var grants []string
+func (db *DB) grant(ctx context.Context) (refused []string, err error) {
+	var list []access
 	for _, role := range reportingRoles {
-		made, err := db.createRole(ctx, role)
+		statements, err := db.makeRole(ctx, role)
 		if err != nil {
 			return nil, err
 		}
-		if !made {
-			missing = append(missing, role)
-			continue
-		}
-		can, err := db.canReport(ctx, role)
-		if err != nil {
-			return nil, err
-		}
-		if !can {
-			grants = append(grants,
-				fmt.Sprintf("grant usage on schema %s to %s", reportingSchema, role),
-				fmt.Sprintf("grant select on all tables in schema %s to %s", reportingSchema, role),
-				fmt.Sprintf("grant execute on function %s to %s", reportingFunctions, role))
-		}
+		refused = append(refused, statements...)
+		list = append(list, access{role, reportingSchema, []string{"select"}, true})
 	}
-	if len(grants) == 0 {
-		return missing, nil
-	}
-	return missing, pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
+	return refused, pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
 		// Two who grant on one object at once fail.
 		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended($1, 0))`, "paldies "+reportingSchema); err != nil {
 			return err
 		}
-		for _, grant := range grants {
-			if _, err := tx.Exec(ctx, grant); err != nil {
+		for _, a := range list {
+			rows, err := tx.Query(ctx, missingGrants, a.role, a.schema, a.privileges, db.schema, a.definer, versionTable)
+			if err != nil {
 				return err
+			}
+			grants, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			if err != nil {
+				return err
+			}
+			for _, grant := range grants {
+				if _, err := tx.Exec(ctx, grant); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
 	})
 }
 
-// createRole says whether the role is there. Roles belong to the whole server,
-// where somebody may make it at the same moment for another database.
-func (db *DB) createRole(ctx context.Context, role string) (made bool, err error) {
-	err = db.pool.QueryRow(ctx, `select exists (select from pg_roles where rolname = $1)`, role).Scan(&made)
-	if err != nil || made {
-		return made, err
-	}
-	_, err = db.pool.Exec(ctx, "create role "+role+" nologin")
-	if refused := new(pgconn.PgError); errors.As(err, &refused) {
-		switch refused.Code {
-		case "42501":
-			return false, nil
-		case "42710", "23505":
-			return true, nil
+// missingGrants are the statements that give a role what it lacks. What version
+// the tables have is for Migrate alone to write.
+const missingGrants = `
+	with role as (select oid, quote_ident(rolname) as name from pg_roles where rolname = $1)
+	select format('grant usage on schema %I to %s', nspname, role.name)
+	from role, pg_namespace
+	where nspname = $2 and not has_schema_privilege(role.oid, pg_namespace.oid, 'usage')
+	union all
+	select format('grant %s on table %s to %s', privilege, c.oid::regclass, role.name)
+	from role, pg_class c, unnest($3::text[]) privilege
+	where c.relnamespace = $2::text::regnamespace and c.relkind in ('r', 'v')
+	  and (privilege = 'select' or c.relkind = 'r' and c.relname <> $6) and not has_table_privilege(role.oid, c.oid, privilege)
+	union all
+	select format('grant execute on function %s to %s', f.oid::regprocedure, role.name)
+	from role, pg_proc f
+	where f.pronamespace = $4::text::regnamespace and f.prosecdef = $5 and not has_function_privilege(role.oid, f.oid, 'execute')`
+
+// makeRole makes a role of reports, and limits it where nobody has. It returns
+// the statements for which this user lacks the right.
+func (db *DB) makeRole(ctx context.Context, role string) (refused []string, err error) {
+	for range roleAttempts {
+		statements, err := db.lacking(ctx, role)
+		if err != nil || len(statements) == 0 {
+			return nil, err
+		}
+		_, err = db.pool.Exec(ctx, strings.Join(statements, "; "))
+		answer := new(pgconn.PgError)
+		switch {
+		case err == nil:
+			return nil, nil
+		case !errors.As(err, &answer):
+			return nil, err
+		case answer.Code == "42501":
+			return statements, nil
+		case !slices.Contains(roleChanged, answer.Code):
+			return nil, err
 		}
 	}
-	return err == nil, err
+	return nil, fmt.Errorf("role %s was changed by others at each of %d attempts: run paldies migrate again", role, roleAttempts)
 }
 
-// canReport says whether a role has all rights that it is to have.
-func (db *DB) canReport(ctx context.Context, role string) (can bool, err error) {
-	err = db.pool.QueryRow(ctx, `
-		select has_schema_privilege($1::name, $2::text, 'usage')
-		   and (select bool_and(has_table_privilege($1::name, oid, 'select')) from pg_class where relnamespace = $2::text::regnamespace)
-		   and (select bool_and(has_function_privilege($1::name, oid, 'execute')) from pg_proc
-		        where pronamespace = $3::text::regnamespace and prosecdef)`,
-		role, reportingSchema, db.schema).Scan(&can)
-	return can, err
+// roleChanged are the answers of Postgres to who changes a role while somebody
+// else does. Roles belong to the whole server, so it may be for another database.
+var roleChanged = []string{"42710", "23505", "XX000"}
+
+// lacking are the statements that make a role what it is to be. What somebody has
+// set stays as it is.
+func (db *DB) lacking(ctx context.Context, role string) (statements []string, err error) {
+	var connections int
+	var settings []string
+	err = db.pool.QueryRow(ctx, `select rolconnlimit, coalesce(rolconfig, '{}') from pg_roles where rolname = $1`, role).Scan(&connections, &settings)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		statements = append(statements, fmt.Sprintf("create role %s nologin connection limit %d", role, reportingConnections))
+	case err != nil:
+		return nil, err
+	case connections < 0:
+		statements = append(statements, fmt.Sprintf("alter role %s connection limit %d", role, reportingConnections))
+	}
+	for _, s := range reportingSettings {
+		if !slices.ContainsFunc(settings, func(set string) bool { return strings.HasPrefix(set, s.name+"=") }) {
+			statements = append(statements, fmt.Sprintf("alter role %s set %s = '%s'", role, s.name, s.value))
+		}
+	}
+	return statements, nil
 }

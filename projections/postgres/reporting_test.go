@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -299,6 +300,109 @@ func TestReportsSideBySide(t *testing.T) {
 	if got := reported(t, conn, h.Campaign); got != after {
 		t.Errorf("the next report is\n%s\nwant\n%s", got, after)
 	}
+}
+
+// answer is the code of Postgres for a statement, "" where it succeeds.
+func answer(t testing.TB, conn *pgx.Conn, statement string) string {
+	t.Helper()
+	_, err := conn.Exec(context.Background(), statement)
+	refused := new(pgconn.PgError)
+	if err != nil && !errors.As(err, &refused) {
+		t.Fatalf("%s: %v", statement, err)
+	}
+	return refused.Code
+}
+
+// TestReportingLogin logs in as the roles of reports themselves: what limits them,
+// what they can shake off, and that they hinder no projection even then.
+func TestReportingLogin(t *testing.T) {
+	url, random := pgtest.NewServer(t, map[string]string{"fsync": "off"}).URL("postgres"), seeded(t) // roles are the server's
+	db, campaigns := open(t, url), new(projectiontest.Campaigns)
+	h := projectiontest.NewHistory(t, "laba-servisa-kustiba-2018")
+	campaigns.Add(h.Campaign, h.Ledger)
+	h.Vote(random.IntN)
+	publish(h, 0)
+	check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
+	for _, role := range []string{public, chancellery} {
+		login := as(t, url, role, secret, "")
+		if conn, err := pgx.Connect(t.Context(), login); err == nil {
+			check(t, conn.Close(t.Context()))
+			t.Errorf("anybody can log in as %s", role)
+		}
+		// What an administrator has set stays.
+		sql(t, url, `alter role `+role+` login password '`+secret+`'; alter role `+role+` set statement_timeout = '100ms'`)
+		open(t, url)
+		var conns []*pgx.Conn
+		for range 10 {
+			conn, err := pgx.Connect(t.Context(), login)
+			check(t, err)
+			defer func() { check(t, conn.Close(context.Background())) }()
+			conns = append(conns, conn)
+		}
+		conn := conns[0]
+		limited(t, conn)
+		refused := new(pgconn.PgError)
+		if _, err := pgx.Connect(t.Context(), login); !errors.As(err, &refused) || refused.Code != "53300" {
+			t.Errorf("one more connection as %s: %v", role, err)
+		}
+		reader(t, url, role) // a member counts for itself
+		// Whoever may set the limits of a session may take them away, except how
+		// many sessions there are, and rights.
+		for _, conn := range conns {
+			lines(t, conn, `set statement_timeout = 0`)
+			lines(t, conn, `set idle_in_transaction_session_timeout = 0`)
+			lines(t, conn, `set default_transaction_read_only = off`)
+			lines(t, conn, `begin isolation level repeatable read`)
+			if lines(t, conn, `select votes from specialist_totals`) == "" {
+				t.Errorf("%s sees no published votes", role)
+			}
+		}
+		for range 20 {
+			h.Vote(random.IntN)
+		}
+		check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
+		open(t, url) // migrates
+		for _, conn := range conns {
+			lines(t, conn, `rollback`)
+		}
+		for _, statement := range writes {
+			if code := answer(t, conn, statement); code != "42501" {
+				t.Errorf("%s: %s is answered %q", role, statement, code)
+			}
+		}
+	}
+}
+
+// limited wants a session of reports to have its limits.
+func limited(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	for name, want := range map[string]string{
+		"statement_timeout": "100ms", "idle_in_transaction_session_timeout": "10min", "lock_timeout": "10s",
+		"default_transaction_read_only": "on", "search_path": "reporting_v1",
+	} {
+		if got := lines(t, conn, `show `+name); got != fmt.Sprintf("%q\n", want) {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
+	if lines(t, conn, `select campaign_id from campaign_status`) == "" {
+		t.Error("there is no campaign")
+	}
+	if code := answer(t, conn, `select pg_sleep(600)`); code != "57014" {
+		t.Errorf("a statement that takes too long is answered %q", code)
+	}
+	if code := answer(t, conn, `create temporary table own (id int)`); code != "25006" {
+		t.Errorf("a temporary table is answered %q", code)
+	}
+}
+
+// writes are what nobody may do who only reads.
+var writes = []string{
+	`insert into paldies.channels values (1, 9, 'cits', 'none')`, `update paldies.totals set votes = votes + 1`, `delete from paldies.hours`,
+	`truncate paldies.cells`, `drop table paldies.cells`, `alter table paldies.cells add column cits int`, `create table paldies.cita (id int)`,
+	`do $$ begin lock table paldies.positions in access exclusive mode; end $$`, `drop view reporting_v1.velocity`,
+	`create table reporting_v1.cita (id int)`, `create schema cita`, `create table public.cita (id int)`, `create role cits`,
+	`alter role postgres password 'x'`, `alter role reporting_ro connection limit 100`, `select rolpassword from pg_authid`, `checkpoint`,
+	`copy reporting_v1.campaign_status to '/tmp/cits'`, `select pg_read_file('/etc/passwd')`, `create extension dblink`,
 }
 
 // TestReportingPage runs the SQL of docs/reporting.md: what makes a login as the

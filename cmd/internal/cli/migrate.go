@@ -16,8 +16,8 @@ func (a *app) migrateCommand() *cobra.Command {
 		Long: "Make the tables of the read model in Postgres, or bring them up to date.\n\n" +
 			"It needs the right to create schemas in the database: the tables' own and reporting_v1,\n" +
 			"which holds the views for reports. The roles that may read those, reporting_ro and\n" +
-			"reporting_chancellery, are made if this user may create roles, otherwise it says what\n" +
-			"an administrator has to do.\n\n" +
+			"reporting_chancellery, are made and limited if this user may do that, otherwise it says\n" +
+			"what an administrator has to do. What somebody has set for them stays.\n\n" +
 			"It can be run again at any time and several times at once; no other command changes\n" +
 			"tables on its own, except dev, which is for one machine.",
 		Args: cobra.NoArgs,
@@ -33,8 +33,8 @@ func (a *app) migrateCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if len(done.MissingRoles) > 0 {
-			fmt.Fprint(a.err, describeMissing(done.MissingRoles))
+		if len(done.Refused) > 0 {
+			fmt.Fprint(a.err, describeRefused(done.Refused))
 		}
 		_, err = fmt.Fprintln(a.out, describeMigration(done, databaseAddress(*url)))
 		return err
@@ -49,13 +49,13 @@ func describeMigration(m postgres.Migration, where string) string {
 	return fmt.Sprintf("schema %s of %s went from version %d to %d", m.Schema, where, m.From, m.To)
 }
 
-// describeMissing tells what an administrator has to do for those who read
+// describeRefused tells what an administrator has to do for those who read
 // reports.
-func describeMissing(roles []string) string {
+func describeRefused(statements []string) string {
 	var text strings.Builder
-	text.WriteString("Nobody can read the reports of these roles, which this user may not create. Let an administrator run:\n")
-	for _, role := range roles {
-		fmt.Fprintf(&text, "  create role %s nologin;\n", role)
+	text.WriteString("Reports are read by roles that this user may not make, or not limit. Let an administrator run:\n")
+	for _, s := range statements {
+		fmt.Fprintf(&text, "  %s;\n", s)
 	}
 	text.WriteString("Then run `paldies migrate` again, which gives them their rights.\n")
 	return text.String()
