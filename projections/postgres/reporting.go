@@ -17,7 +17,7 @@ const reportingSchema = "reporting_v1"
 // reportingRoles are for those who read it: one sees counts that are public, the
 // other all. Nobody can log in as these until an administrator gives a password;
 // logins of one's own are members.
-var reportingRoles = []string{"reporting_ro", "reporting_chancellery"}
+var reportingRoles = []string{ReportingRole, "reporting_chancellery"}
 
 const (
 	// reportingConnections is how many can be logged in as one of the roles at
@@ -50,7 +50,10 @@ type access struct {
 // This is not a migration: an administrator may make the roles later, and a
 // database that was restored elsewhere finds other roles.
 func (db *DB) grant(ctx context.Context) (refused []string, err error) {
-	var list []access
+	list := []access{
+		{ProjectorRole, db.schema, []string{"select", "insert", "update", "delete"}, false},
+		{ReaderRole, db.schema, []string{"select"}, false},
+	}
 	for _, role := range reportingRoles {
 		statements, err := db.makeRole(ctx, role)
 		if err != nil {
@@ -65,18 +68,12 @@ func (db *DB) grant(ctx context.Context) (refused []string, err error) {
 			return err
 		}
 		for _, a := range list {
-			rows, err := tx.Query(ctx, missingGrants, a.role, a.schema, a.privileges, db.schema, a.definer, versionTable)
+			grants, err := texts(ctx, tx, missingGrants, a.role, a.schema, a.privileges, db.schema, a.definer, versionTable)
 			if err != nil {
 				return err
 			}
-			grants, err := pgx.CollectRows(rows, pgx.RowTo[string])
-			if err != nil {
+			if err := execAll(ctx, tx, grants); err != nil {
 				return err
-			}
-			for _, grant := range grants {
-				if _, err := tx.Exec(ctx, grant); err != nil {
-					return err
-				}
 			}
 		}
 		return nil

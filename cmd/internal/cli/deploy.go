@@ -14,6 +14,7 @@ import (
 	"sakipaldies.lv/ledger/cmd/internal/node"
 	"sakipaldies.lv/ledger/cmd/internal/queue"
 	"sakipaldies.lv/ledger/eventstore/transparency"
+	"sakipaldies.lv/ledger/projections/postgres"
 )
 
 // probeTimeout is how long a role may take to say that it lives, in time.
@@ -21,7 +22,7 @@ const probeTimeout = 3 * time.Second
 
 func (a *app) deployCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "deploy", Short: "Prepare the servers of a deployment for its roles (docker-compose.yml)"}
-	cmd.AddCommand(a.deploySecretsCommand(), a.deployStreamsCommand(), a.deployProbeCommand())
+	cmd.AddCommand(a.deploySecretsCommand(), a.deployLoginsCommand(), a.deployStreamsCommand(), a.deployProbeCommand())
 	return cmd
 }
 
@@ -52,6 +53,39 @@ func (a *app) deploySecretsCommand() *cobra.Command {
 		if err == nil {
 			_, err = fmt.Fprintf(a.out, "made secrets in %s for %d servers and %d users\n", c.Dir, len(c.Hosts), len(deploy.Roles))
 		}
+		return err
+	}
+	return cmd
+}
+
+func (a *app) deployLoginsCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "logins --dir DIR --database-url URL",
+		Short: "Make the users of Postgres, or give them the passwords of the secrets",
+		Long: "Make the users that the roles of a deployment log in as, with the passwords that deploy\n" +
+			"secrets made, and take from everybody else the right to connect. It needs a superuser,\n" +
+			"and a server that is there for this deployment only. Run migrate afterwards, which\n" +
+			"gives them their rights. It can be run again at any time.",
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "the folder logins of the secrets (needed)")
+	notFromEnvironment(cmd, "dir")
+	url := databaseFlag(cmd, "the database, as a superuser (needed)")
+	required(cmd, "dir", databaseName)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		config, err := databaseConfig(*url)
+		if err != nil {
+			return err
+		}
+		logins, err := deploy.Logins(dir)
+		if err != nil {
+			return usageError{err}
+		}
+		if err := postgres.MakeLogins(cmd.Context(), config, logins); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(a.out, "%d logins are at %s\n", len(logins), databaseAddress(*url))
 		return err
 	}
 	return cmd

@@ -16,7 +16,6 @@ import (
 	"sakipaldies.lv/ledger/cmd/internal/cli"
 	"sakipaldies.lv/ledger/cmd/internal/keyring"
 	"sakipaldies.lv/ledger/eventstore/storetest"
-	"sakipaldies.lv/ledger/projections/postgres/pgtest"
 )
 
 // campaign is what the tests open.
@@ -70,7 +69,8 @@ func (s *servers) watch() *violations {
 func TestRoles(t *testing.T) {
 	s := startServers(t)
 	log := s.watch()
-	database, data, keys := pgtest.NewDatabase(t), t.TempDir(), t.TempDir()
+	postgres, data, keys := startDatabase(t, s.secrets), t.TempDir(), t.TempDir()
+	project := []string{"project", "--once", "--database-url", postgres.url("projector")}
 	step := func(role string, code int, args ...string) string {
 		t.Helper()
 		out := s.as(role, filepath.Join(data, role), code, args...)
@@ -105,8 +105,8 @@ func TestRoles(t *testing.T) {
 		t.Errorf("intake: %s", line)
 	}
 	step("signer", 0, "seal", "--campaign", campaign, "--once")
-	step("projector", 0, "migrate", "--database-url", database)
-	step("projector", 0, "project", "--once", "--database-url", database)
+	step("projector", 0, project...)
+	step("admin", 0, "results", "--campaign", campaign, "--database-url", postgres.url("admin"))
 	step("auditor", 0, "audit", "verify", "--campaign", campaign)
 	step("auditor", 0, "results", "--campaign", campaign)
 	step("auditor", 0, "vote", "list", "--campaign", campaign)
@@ -116,8 +116,17 @@ func TestRoles(t *testing.T) {
 	step("signer", 0, "seal", "--campaign", campaign, "--once")
 	step("closer", 0, "results", "certify", "--campaign", campaign)
 	step("closer", 0, "results", "publish", "--campaign", campaign)
-	step("projector", 0, "project", "--once", "--database-url", database)
-	step("auditor", 0, "audit", "verify", "--campaign", campaign, "--database-url", database)
+	step("projector", 0, project...)
+	step("auditor", 0, "audit", "verify", "--campaign", campaign, "--database-url", postgres.url("auditor"))
+	step("admin", 0, "project", "status", "--database-url", postgres.url("admin"))
+	postgres.run(0, "migrate", "--database-url", postgres.url("migrate"))
+	grafana, err := connect(t, postgres.url("reporting_ro"))
+	check(t, err)
+	var votes int
+	check(t, grafana.QueryRow(t.Context(), `select votes from reporting_v1.campaign_status where campaign_id = $1`, campaign).Scan(&votes))
+	if votes != 2 { // of three, one was annulled
+		t.Errorf("reports show %d votes", votes)
+	}
 	archived := make(chan string, 1)
 	go func() { archived <- s.as("closer", filepath.Join(data, "closer"), 0, "campaign", "archive", campaign) }()
 	ctx, end := context.WithCancel(t.Context())

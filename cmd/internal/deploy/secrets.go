@@ -1,7 +1,8 @@
 // Package deploy prepares the servers of a deployment for its roles. It makes the
 // secrets: an authority and certificates for the NATS servers, a password for each
-// user, and the addresses that hold them. What the users may do is said by
-// deploy/nats/accounts.conf, which the tests here run.
+// user, and the addresses that hold them; and a login of Postgres for each role
+// that works there. What the users may do is said by deploy/nats/accounts.conf and
+// by package postgres; the tests here try it.
 package deploy
 
 import (
@@ -23,20 +24,31 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"sakipaldies.lv/ledger/projections/postgres"
 )
 
 // Roles are the users of the NATS servers. Each has a folder of its own with the
 // servers' addresses and the certificate of their authority.
 var Roles = []string{"intake", "projector", "signer", "dashboard", "auditor", "closer", "admin", "restorer", "web", "mobile", "in_person"}
 
-// withDatabase are the roles that work on Postgres.
-var withDatabase = []string{"projector", "dashboard", "admin"}
+// databaseRoles are the logins of Postgres, each with a folder of its own, and of
+// which role each is a member. That which migrates owns the tables.
+var databaseRoles = map[string]string{
+	"migrate":   "",
+	"projector": postgres.ProjectorRole,
+	"dashboard": postgres.ReaderRole,
+	"auditor":   postgres.ReaderRole,
+	"admin":     postgres.ReaderRole,
+}
 
 // The files of a role's folder.
 const (
 	URLFile      = "nats-url"
 	CAFile       = "ca.crt"
 	DatabaseFile = "database-url"
+	// ReportingFile is Grafana's password for Postgres.
+	ReportingFile = "reporting-password"
 )
 
 const (
@@ -45,8 +57,12 @@ const (
 	certificateValid = 10 * 365 * 24 * time.Hour
 	// natsPort is where the servers listen for clients.
 	natsPort = "4222"
-	// postgresHost is the name of the database's server.
+	// postgresHost is the name of the database's server, and superuser the user that
+	// it begins with.
 	postgresHost = "postgres:5432"
+	superuser    = "postgres"
+	// loginsDir holds what the job has that makes the logins.
+	loginsDir = "logins"
 )
 
 // ErrComplete says that the secrets are there. They are never changed: servers
@@ -155,14 +171,27 @@ func (w *writer) roles(ca *authority, c Config) (passwords []byte) {
 }
 
 // databases writes what is needed to reach Postgres, and to look at Grafana. Both
-// take their password when they begin: one that is there stays.
+// take the password of their administrator when they begin: one that is there
+// stays. The others are given to Postgres by Logins.
 func (w *writer) databases() {
-	password := w.once("postgres/password")
-	u := url.URL{Scheme: "postgres", User: url.UserPassword("paldies", password), Host: postgresHost, Path: "paldies"}
-	for _, role := range withDatabase {
-		w.file(role+"/"+DatabaseFile, []byte(u.String()+"\n"))
+	w.file(loginsDir+"/"+DatabaseFile, databaseURL(superuser, w.once("postgres/password")))
+	for role := range databaseRoles {
+		w.file(role+"/"+DatabaseFile, databaseURL(role, w.login(role)))
 	}
+	w.file("grafana/"+ReportingFile, []byte(w.login(postgres.ReportingRole)))
 	w.once("grafana/password")
+}
+
+// login makes a password, and writes what the server compares it with.
+func (w *writer) login(name string) (password string) {
+	password = rand.Text()
+	w.file(loginsDir+"/"+name, verifier(password))
+	return password
+}
+
+func databaseURL(user, password string) []byte {
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(user, password), Host: postgresHost, Path: "paldies"}
+	return []byte(u.String() + "\n")
 }
 
 // once is the secret in a file, which is made if it is not there.
