@@ -265,7 +265,9 @@ const fill = `
 	insert into hours select campaign, hour, channel, hour at time zone timezone, sum(votes) from cells join campaigns using (campaign) group by 1, 2, 3, timezone`
 
 // BenchmarkReports asks every view for all rows of a large campaign, as a member of
-// reporting_ro, and for the first specialists in the order of the results. The figures are milliseconds a question, the fastest one. With -v it shows plans.
+// reporting_ro, for the first specialists in the order of the results, and what
+// Grafana's dashboards ask. The figures are milliseconds a question, the fastest
+// one. With -v it shows plans.
 func BenchmarkReports(b *testing.B) {
 	url := pgtest.NewDatabase(b)
 	open(b, url)
@@ -283,6 +285,9 @@ func BenchmarkReports(b *testing.B) {
 		queries[view] = `select * from reporting_v1.` + view + ` where campaign_id = 'kampana-2018'`
 	}
 	queries["first-100"] = queries["specialist_totals"] + ` order by rank, name, specialist_id limit 100`
+	for title, query := range dashboardQueries(b, map[string]string{"report": "kampana-2018", "before": "kampana-2017"}) {
+		queries["grafana-"+strings.ReplaceAll(strings.ToLower(title), " ", "-")] = query
+	}
 	for name, query := range queries {
 		b.Logf("%s: %d rows\n%s", name, ask(query), lines(b, conn, `explain (analyze, costs) `+query))
 	}

@@ -102,13 +102,7 @@ func counted(t rapid.TB, tally *domain.Tally) string {
 		sp := s.Specialist
 		line(sp.ID, `"`+sp.Name+`"`, sp.Institution, sp.Branch, sp.Region, int64(s.Rank), s.Votes, s.Voters)
 	}
-	location, err := time.LoadLocation(tally.Register().Campaign().Timezone)
-	check(t, err)
-	groups := func(by domain.GroupBy) []domain.Group {
-		list, err := tally.Groups(by, location)
-		check(t, err)
-		return list
-	}
+	groups := func(by domain.GroupBy) []domain.Group { return grouped(t, tally, by) }
 	for _, g := range groups(domain.ByInstitution) {
 		line("institution", g.Keys[0], int64(g.Rank), g.Votes)
 	}
@@ -132,6 +126,16 @@ func counted(t rapid.TB, tally *domain.Tally) string {
 	}
 	line("all", tally.Votes(), tally.Voters())
 	return text.String()
+}
+
+// grouped are the votes of a tally in the campaign's time zone.
+func grouped(t rapid.TB, tally *domain.Tally, by domain.GroupBy) []domain.Group {
+	t.Helper()
+	location, err := time.LoadLocation(tally.Register().Campaign().Timezone)
+	check(t, err)
+	list, err := tally.Groups(by, location)
+	check(t, err)
+	return list
 }
 
 // tallyAt counts the events of a history up to one of them, and says whether a

@@ -259,24 +259,52 @@ func checkExpression(t *testing.T, where, expression string, names map[string]bo
 // dashboardFile is what these tests read of a dashboard of Grafana.
 type dashboardFile struct {
 	UID, Title string
-	Panels     []struct {
-		Title      string
-		Datasource struct{ Type, UID string }
-		Targets    []struct{ Expr, RawSQL string }
+	Templating struct {
+		List []struct {
+			Name       string
+			Datasource dashboardSource
+		}
+	}
+	Panels []struct {
+		Title, Type string
+		Datasource  dashboardSource
+		Targets     []struct {
+			Expr, RawSQL string
+			Datasource   dashboardSource
+		}
 	}
 }
 
-// TestDashboards wants dashboards to show what there is.
+type dashboardSource struct{ Type, UID string }
+
+// dataSource is what these tests read of a data source of Grafana.
+type dataSource struct {
+	Name, UID, Type, URL, User string
+	SecureJSONData             map[string]string         `yaml:"secureJsonData"`
+	JSONData                   struct{ Database string } `yaml:"jsonData"`
+}
+
+func readDataSources(t *testing.T) map[string]dataSource {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(repository, "deploy/grafana/provisioning/datasources/*.yml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("there are no data sources: %v", err)
+	}
+	sources := make(map[string]dataSource)
+	for _, file := range files {
+		var f struct{ Datasources []dataSource }
+		readYAML(t, strings.TrimPrefix(file, repository), &f)
+		for _, s := range f.Datasources {
+			sources[s.UID] = s
+		}
+	}
+	return sources
+}
+
+// TestDashboards wants dashboards to show what there is. Their SQL is tried by
+// package postgres.
 func TestDashboards(t *testing.T) {
-	names := metricNames()
-	var sources struct {
-		Datasources []struct{ Name, UID, Type string }
-	}
-	readYAML(t, "deploy/grafana/provisioning/datasources/prometheus.yml", &sources)
-	uids := make(map[string]bool)
-	for _, s := range sources.Datasources {
-		uids[s.UID] = true
-	}
+	names, sources := metricNames(), readDataSources(t)
 	files, err := filepath.Glob(filepath.Join(repository, "deploy/grafana/dashboards/*.json"))
 	if err != nil || len(files) < 4 {
 		t.Fatalf("there are %d dashboards: %v", len(files), err)
@@ -293,20 +321,56 @@ func TestDashboards(t *testing.T) {
 		if d.UID+".json" != filepath.Base(file) || d.Title == "" || len(d.Panels) == 0 {
 			t.Errorf("%s is the dashboard %q", file, d.UID)
 		}
-		for _, p := range d.Panels {
-			if p.Datasource.Type != "prometheus" {
-				continue // SQL is tried on Postgres
+		there := func(where string, s dashboardSource) {
+			if sources[s.UID].Type != s.Type || s.Type == "" {
+				t.Errorf("%s, %s: there is no data source %+v", d.UID, where, s)
 			}
-			if !uids[p.Datasource.UID] || len(p.Targets) == 0 {
-				t.Errorf("%s, %s: there is no data source %q", d.UID, p.Title, p.Datasource.UID)
+		}
+		for _, v := range d.Templating.List {
+			there("$"+v.Name, v.Datasource)
+		}
+		for _, p := range d.Panels {
+			if p.Type == "row" {
+				continue
+			}
+			there(p.Title, p.Datasource)
+			if len(p.Targets) == 0 {
+				t.Errorf("%s, %s: nothing is asked for", d.UID, p.Title)
 			}
 			for _, target := range p.Targets {
-				if target.Expr == "" {
-					t.Errorf("%s, %s: nothing is asked for", d.UID, p.Title)
+				if target.Datasource != p.Datasource || (target.Expr == "") != (p.Datasource.UID != "prometheus") || (target.Expr == "") == (target.RawSQL == "") {
+					t.Errorf("%s, %s: %+v is asked for", d.UID, p.Title, target)
 				}
 				checkExpression(t, d.UID+", "+p.Title, target.Expr, names)
 			}
 		}
+	}
+}
+
+// TestDataSources wants Grafana to log in where and as whom it can, and nowhere
+// else: whoever may look at it can ask its data sources for anything.
+func TestDataSources(t *testing.T) {
+	var c composeFile
+	readYAML(t, "docker-compose.yml", &c)
+	secrets, asked := secretsFolder(t, c), 0
+	for _, s := range readDataSources(t) {
+		host, port, _ := strings.Cut(strings.TrimPrefix(s.URL, "http://"), ":")
+		if _, there := c.Services[host]; !there || port == "" {
+			t.Errorf("%s is at %s, where no service is", s.Name, s.URL)
+		}
+		if s.Type == "prometheus" {
+			continue
+		}
+		asked++
+		password := s.SecureJSONData["password"]
+		checkSecretFiles(t, "grafana", composeService{Volumes: c.Services["grafana"].Volumes,
+			Environment: map[string]string{s.Name: strings.TrimSuffix(strings.TrimPrefix(password, "$__file{"), "}")}}, secrets)
+		if s.User != "reporting_ro" || s.JSONData.Database != c.Services[host].Environment["POSTGRES_DB"] || !strings.HasPrefix(password, "$__file{/run/") {
+			t.Errorf("%s logs in as %s to %s with %s", s.Name, s.User, s.JSONData.Database, password)
+		}
+	}
+	if asked != 1 {
+		t.Errorf("there are %d data sources of SQL", asked)
 	}
 }
 
