@@ -5,6 +5,7 @@
 # dependencies the ledger is not to have.
 FSCK = eventstore/transparency/fsck
 COMPARISON = eventstore/comparison
+DEPLOY = deploy/check
 
 # The packages in which goroutines meet.
 RACE = ./eventstore/... ./projections/... ./cmd/internal/intake/... ./cmd/internal/node/... ./cmd/internal/audit/... ./cmd/internal/credential/...
@@ -14,6 +15,7 @@ RACE = ./eventstore/... ./projections/... ./cmd/internal/intake/... ./cmd/intern
 test:
 	go test -timeout 30m ./cmd/paldies $$(go list ./... | grep -vxF "$$(go list $(RACE))")
 	go -C $(FSCK) test ./...
+	go -C $(DEPLOY) test ./...
 	$(MAKE) race
 
 race:
@@ -38,8 +40,8 @@ check:
 	go mod verify
 	go vet ./...
 	go tool staticcheck ./...
-	for module in $(FSCK) $(COMPARISON); do go -C $$module mod verify && go -C $$module vet ./... || exit 1; done
-	staticcheck=$$(go tool -n staticcheck) && for module in $(FSCK) $(COMPARISON); do (cd $$module && $$staticcheck ./...) || exit 1; done
+	for module in $(FSCK) $(COMPARISON) $(DEPLOY); do go -C $$module mod verify && go -C $$module vet ./... || exit 1; done
+	staticcheck=$$(go tool -n staticcheck) && for module in $(FSCK) $(COMPARISON) $(DEPLOY); do (cd $$module && $$staticcheck ./...) || exit 1; done
 	go test -run '^$$' -bench . -benchtime 1x ./...
 	go -C $(COMPARISON) test -run '^$$' -bench . -benchtime 1x .
 
