@@ -74,7 +74,7 @@ func TestPrometheus(t *testing.T) {
 			alerts += len(g.Rules)
 		}
 	}
-	if alerts < 9 {
+	if alerts < 10 {
 		t.Errorf("only %d alerts are read", alerts)
 	}
 }

@@ -78,6 +78,8 @@ var (
 		"Age of the oldest submission that is not decided; 0 when there is none.", nil, nil)
 	queuePoisonMetric = prometheus.NewDesc("paldies_queue_poison",
 		"Submissions in the poison.", nil, nil)
+	queueAwayMetric = prometheus.NewDesc("paldies_queue_copies_away",
+		"NATS servers whose copy of the queue is offline or behind.", nil, nil)
 )
 
 // queueCollector asks for the backlog whenever somebody scrapes. Every worker
@@ -86,7 +88,7 @@ type queueCollector struct{ queue *queueIntake }
 
 // Describe implements prometheus.Collector.
 func (c queueCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queuePendingMetric, queueInFlightMetric, queueOldestMetric, queuePoisonMetric} {
+	for _, d := range []*prometheus.Desc{queuePendingMetric, queueInFlightMetric, queueOldestMetric, queuePoisonMetric, queueAwayMetric} {
 		out <- d
 	}
 }
@@ -107,4 +109,5 @@ func (c queueCollector) Collect(out chan<- prometheus.Metric) {
 	out <- gauge(queueInFlightMetric, float64(b.InFlight))
 	out <- gauge(queueOldestMetric, b.Age(c.queue.app.now()).Seconds())
 	out <- gauge(queuePoisonMetric, float64(b.Poison))
+	out <- gauge(queueAwayMetric, float64(b.Away))
 }

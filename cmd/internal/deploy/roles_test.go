@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"sakipaldies.lv/ledger/cmd/internal/cli"
 	"sakipaldies.lv/ledger/cmd/internal/keyring"
+	"sakipaldies.lv/ledger/cmd/internal/queue"
 	"sakipaldies.lv/ledger/eventstore/storetest"
 )
 
@@ -146,6 +148,24 @@ func TestRoles(t *testing.T) {
 		t.Errorf("the archive: %s", line)
 	}
 	s.restored(t, filepath.Join(data, "signer", "log", campaign))
+}
+
+// TestServerAway: intake sees that a server is away, which is what wakes somebody.
+func TestServerAway(t *testing.T) {
+	s := startServers(t)
+	s.as("admin", t.TempDir(), 0, "deploy", "streams")
+	nc, _ := s.connect("intake")
+	away := func(want int) func() bool {
+		return func() bool {
+			b, err := queue.ReadBacklog(t.Context(), nc)
+			return err == nil && b.Away == want
+		}
+	}
+	storetest.Eventually(t, "all servers have the queue", away(0))
+	victim := rand.IntN(len(s.members))
+	t.Logf("server %d goes away", victim)
+	s.members[victim].Shutdown()
+	storetest.Eventually(t, "a server is seen to be away", away(1))
 }
 
 // restored makes the ledger again on servers that have lost everything.

@@ -18,6 +18,7 @@ type Backlog struct {
 	InFlight int       // submissions that a worker holds
 	Oldest   time.Time // when the oldest of them was published; zero when there is none
 	Poison   uint64    // submissions in the poison
+	Away     int       // copies of the queue that are offline or behind, each on a server of its own
 	taken    bool      // the durable consumer of workers is there
 }
 
@@ -59,6 +60,13 @@ func readBacklog(ctx context.Context, nc *nats.Conn) (b Backlog, err error) {
 	stream, err := openStream(ctx, js, SubmissionsStream)
 	if err != nil {
 		return b, err
+	}
+	if cluster := stream.CachedInfo().Cluster; cluster != nil {
+		for _, peer := range cluster.Replicas {
+			if peer.Offline || !peer.Current {
+				b.Away++
+			}
+		}
 	}
 	next := stream.CachedInfo().State.FirstSeq
 	consumer, err := stream.Consumer(ctx, group)
