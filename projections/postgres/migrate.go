@@ -61,7 +61,7 @@ func Migrate(ctx context.Context, c Config) (Migration, error) {
 		return Migration{}, err
 	}
 	if err := db.migrate(ctx); err != nil {
-		return Migration{}, fmt.Errorf("migrating schema %s: %w", db.schema, db.explain(err))
+		return Migration{}, fmt.Errorf("migrating schema %s: %w", db.schema, db.explainMigration(err))
 	}
 	if m.To, err = db.version(ctx, db.pool); err != nil {
 		return Migration{}, err
@@ -88,6 +88,15 @@ func (db *DB) migrate(ctx context.Context) (err error) {
 	}
 	_, err = provider.Up(ctx)
 	return err
+}
+
+// explainMigration names another remedy than explain where nothing goes on by
+// itself: a migration waits for who has a table open, and then gives up.
+func (db *DB) explainMigration(err error) error {
+	if refused := new(pgconn.PgError); errors.As(err, &refused) && refused.Code == "55P03" {
+		return &Error{ErrUnavailable, fmt.Sprintf("somebody at %s has the tables open: let reports that take long end, then run paldies migrate again (%s)", db.address(), oneLine(refused.Message)), err}
+	}
+	return db.explain(err)
 }
 
 // createSchema asks first, because without the right to create schemas even
