@@ -43,7 +43,9 @@ func (l Login) validate() error {
 
 // MakeLogins makes the users of a server that is there for these read models only,
 // or gives those that are there other passwords. Nobody else can connect to any
-// of its databases afterwards. It needs a superuser.
+// of its databases afterwards, and nobody but a superuser is told how much is in
+// the tables: from that one could guess counts under the embargo. It needs a
+// superuser.
 func MakeLogins(ctx context.Context, c Config, logins []Login) error {
 	for _, l := range logins {
 		if err := l.validate(); err != nil {
@@ -121,8 +123,42 @@ func loginStatements(ctx context.Context, tx pgx.Tx, logins []Login) (list []str
 	for _, role := range reportingRoles {
 		add("alter role %s set temp_file_limit = '1GB'", role)
 	}
-	return list, nil
+	var owners []string
+	for _, l := range logins {
+		if l.Role == "" {
+			owners = append(owners, l.Name)
+		}
+	}
+	closing, err := texts(ctx, tx, closedToAll, amountFunctions, lockFunctions, append(owners, ProjectorRole))
+	return append(list, closing...), err
 }
+
+const (
+	// amountFunctions are those that everybody may call by default, and that tell
+	// how much there is or was written, or write without a right on anything:
+	// large objects and the write-ahead log.
+	amountFunctions = `^(pg_stat_get_.*|pg_(table|indexes|relation|total_relation|database|tablespace)_size|pg_current_wal_.*|pg_control_.*|` +
+		`pg_get_replication_slots|pg_last_committed_xact|pg_xact_commit_timestamp.*|txid_current.*|pg_current_xact_id.*|pg_current_snapshot|` +
+		`age|mxid_age|lo_.*|lowrite|pg_logical_emit_message)$`
+	// lockFunctions are those by which projectors and migrations know each other.
+	// Whoever holds their locks keeps them from working.
+	lockFunctions = `^pg_(try_)?advisory_(xact_)?lock(_shared)?$`
+	// closedToAll are the statements that leave these functions to who needs them,
+	// and of pg_class what says what there is, but not how much.
+	closedToAll = `
+		with f as (select oid::regprocedure as name, oid, proname ~ $2 as locks from pg_proc
+		           where pronamespace = 'pg_catalog'::regnamespace and (proname ~ $1 and prorettype <> 'interval'::regtype or proname ~ $2))
+		select format('revoke execute on function %s from public', name) from f where has_function_privilege('public', oid, 'execute')
+		union all
+		select format('grant execute on function %s to %s', name, role) from f, unnest($3::text[]) role where locks
+		union all
+		select 'revoke select on pg_catalog.pg_class from public'
+		union all
+		select format('grant select (%s) on pg_catalog.pg_class to public', string_agg(quote_ident(attname), ', ' order by attnum))
+		from pg_attribute
+		where attrelid = 'pg_catalog.pg_class'::regclass and attnum > 0
+		  and attname not in ('relpages', 'reltuples', 'relallvisible', 'relallfrozen', 'relfrozenxid', 'relminmxid')`
+)
 
 func texts(ctx context.Context, tx pgx.Tx, query string, args ...any) ([]string, error) {
 	rows, err := tx.Query(ctx, query, args...)

@@ -1,0 +1,118 @@
+package postgres_test
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"sakipaldies.lv/ledger/domain"
+	"sakipaldies.lv/ledger/projections/postgres"
+	"sakipaldies.lv/ledger/projections/postgres/pgtest"
+	"sakipaldies.lv/ledger/projections/projectiontest"
+)
+
+// changing is what answers something else every time, and tells no amount: clocks,
+// chance, and what a session knows of itself.
+var changing = regexp.MustCompile(` from (pg_catalog\.(clock_timestamp|gen_random_uuid|now|pg_export_snapshot|pg_lock_status|pg_prepared_statement|random|` +
+	`statement_timestamp|timeofday|transaction_timestamp)\(\)|pg_locks|pg_prepared_statements)$`)
+
+// TestAmountsInCatalogs reads all that the server tells who may read reports, with
+// few votes under the embargo and with many: every table and view of the catalogs,
+// and every function that needs no more than the name of a table. On a server
+// whose logins were made, nothing may be different.
+func TestAmountsInCatalogs(t *testing.T) {
+	url, random := pgtest.NewServer(t, map[string]string{"fsync": "off", "autovacuum": "off"}).URL("postgres"), seeded(t)
+	check(t, postgres.MakeLogins(t.Context(), postgres.Config{URL: url}, nil))
+	db, campaigns := open(t, url), new(projectiontest.Campaigns)
+	h := projectiontest.NewHistory(t, "slepena")
+	campaigns.Add(h.Campaign, h.Ledger)
+	for h.Last() < 20 {
+		h.Vote(random.IntN)
+	}
+	sql(t, url, `alter role reporting_ro login password '`+secret+`'`)
+	conn, err := pgx.Connect(t.Context(), as(t, url, public, secret, ""))
+	check(t, err)
+	defer func() { check(t, conn.Close(t.Context())) }()
+	settle := func() {
+		t.Helper()
+		check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
+		sql(t, url, `vacuum analyze paldies.cells, paldies.totals, paldies.hours, paldies.positions`)
+		sql(t, url, `checkpoint`)
+	}
+	lines(t, conn, `do $$ begin end $$`) // with the language its settings are there
+	settle()
+	few, again := everything(t, conn), everything(t, conn)
+	for i := range 3000 {
+		h.Record(domain.VoteCast{Voter: domain.Pseudonym{0: byte(i), 1: byte(i >> 8), 15: 2}, Specialist: "s0", Channel: "web", Active: 1,
+			CastAt: h.Tally.AsOf().AddDate(0, 0, i%100)})
+	}
+	settle()
+	many := everything(t, conn)
+	if len(few) < 500 {
+		t.Errorf("only %d things are asked", len(few))
+	}
+	for _, what := range slices.Sorted(maps.Keys(few)) {
+		switch {
+		case changing.MatchString(what):
+		case few[what] != again[what]:
+			t.Errorf("%s tells something else every time:\n%s", what, firstDifference(few[what], again[what]))
+		case few[what] != many[what]:
+			t.Errorf("%s tells votes under the embargo:\n%s", what, firstDifference(few[what], many[what]))
+		}
+	}
+}
+
+// everything is what somebody hears who asks for all that there is.
+func everything(t *testing.T, conn *pgx.Conn) map[string]string {
+	t.Helper()
+	heard := make(map[string]string)
+	for _, question := range append(column(t, conn, relations), column(t, conn, functions)...) {
+		results, err := conn.PgConn().Exec(t.Context(), question).ReadAll()
+		var rows []string
+		for _, r := range results {
+			for _, row := range r.Rows {
+				rows = append(rows, fmt.Sprintf("%q", row))
+			}
+		}
+		slices.Sort(rows)
+		heard[question] = fmt.Sprintln(err) + strings.Join(rows, "\n")
+	}
+	return heard
+}
+
+// relations are questions for all that can be read in the catalogs, and functions
+// are those that take nothing, a table, an index, the database or a transaction.
+const (
+	relations = `
+		select format('select %s from %s', string_agg(quote_ident(attname), ', ' order by attnum), c.oid::regclass)
+		from pg_class c join pg_attribute a on a.attrelid = c.oid
+		where c.relnamespace in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) and c.relkind in ('r', 'v')
+		  and attnum > 0 and has_column_privilege(c.oid, attnum, 'select')
+		  and relname <> 'element_types' -- takes many seconds for what other views say
+		group by c.oid`
+	functions = `
+		select format('select * from pg_catalog.%I(%s)', proname, value)
+		from pg_proc left join (
+			select unnest(array['oid', 'regclass']), c.oid::text from pg_class c join pg_namespace n on n.oid = relnamespace
+			where nspname = 'paldies' and relname in ('cells', 'positions', 'cells_pkey')
+			union all select 'oid', oid::text from pg_database where datname = current_database()
+			union all select 'name', quote_literal(current_database())
+			union all select 'xid', '''3'''
+		) argument (type, value) on proargtypes[0]::regtype::text = type
+		where pronamespace = 'pg_catalog'::regnamespace and prokind = 'f' and has_function_privilege(pg_proc.oid, 'execute')
+		  and (pronargs = 0 or pronargs = 1 and value is not null)`
+)
+
+func column(t *testing.T, conn *pgx.Conn, query string) []string {
+	t.Helper()
+	rows, err := conn.Query(t.Context(), query)
+	check(t, err)
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	check(t, err)
+	return list
+}
