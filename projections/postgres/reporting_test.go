@@ -334,7 +334,7 @@ func TestReportingLogin(t *testing.T) {
 			t.Errorf("anybody can log in as %s", role)
 		}
 		// What an administrator has set stays.
-		sql(t, url, `alter role `+role+` login password '`+secret+`'; alter role `+role+` set statement_timeout = '100ms'`)
+		sql(t, url, `alter role `+role+` login password '`+secret+`'; alter role `+role+` set statement_timeout = '2s'`)
 		open(t, url)
 		var conns []*pgx.Conn
 		for range 10 {
@@ -381,7 +381,7 @@ func TestReportingLogin(t *testing.T) {
 func limited(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
 	for name, want := range map[string]string{
-		"statement_timeout": "100ms", "idle_in_transaction_session_timeout": "10min", "lock_timeout": "10s",
+		"statement_timeout": "2s", "idle_in_transaction_session_timeout": "10min", "lock_timeout": "10s",
 		"default_transaction_read_only": "on", "search_path": "reporting_v1",
 	} {
 		if got := lines(t, conn, `show `+name); got != fmt.Sprintf("%q\n", want) {

@@ -52,7 +52,7 @@ func TestUpgradeDuringReport(t *testing.T) {
 	_, err = postgres.Migrate(t.Context(), impatient)
 	oneSentence(t, err, postgres.ErrUnavailable, "has the tables open", "run paldies migrate again")
 	lines(t, report, `commit`)
-	m, err := postgres.Migrate(t.Context(), impatient)
+	m, err := postgres.Migrate(t.Context(), postgres.Config{URL: url})
 	if err != nil || m.From != 1 {
 		t.Errorf("after the report it migrates %+v: %v", m, err)
 	}

@@ -17,7 +17,8 @@ func (a *app) migrateCommand() *cobra.Command {
 			"It needs the right to create schemas in the database: the tables' own and reporting_v1,\n" +
 			"which holds the views for reports. The roles that may read those, reporting_ro and\n" +
 			"reporting_chancellery, are made and limited if this user may do that, otherwise it says\n" +
-			"what an administrator has to do. What somebody has set for them stays.\n\n" +
+			"what an administrator has to do. What somebody has set for them stays. Where there are\n" +
+			"roles paldies_projector and paldies_reader, they may write and read the tables.\n\n" +
 			"It can be run again at any time and several times at once; no other command changes\n" +
 			"tables on its own, except dev, which is for one machine.",
 		Args: cobra.NoArgs,
