@@ -93,6 +93,11 @@ const missingGrants = `
 	where c.relnamespace = $2::text::regnamespace and c.relkind in ('r', 'v')
 	  and (privilege = 'select' or c.relkind = 'r' and c.relname <> $6) and not has_table_privilege(role.oid, c.oid, privilege)
 	union all
+	select format('grant usage on sequence %s to %s', c.oid::regclass, role.name)
+	from role, pg_class c
+	where c.relnamespace = $2::text::regnamespace and c.relkind = 'S' and 'insert' = any ($3::text[])
+	  and not has_sequence_privilege(role.oid, c.oid, 'usage')
+	union all
 	select format('grant execute on function %s to %s', f.oid::regprocedure, role.name)
 	from role, pg_proc f
 	where f.pronamespace = $4::text::regnamespace and f.prosecdef = $5 and not has_function_privilege(role.oid, f.oid, 'execute')`

@@ -120,6 +120,9 @@ func TestRoles(t *testing.T) {
 	step("closer", 0, "results", "publish", "--campaign", campaign)
 	step("projector", 0, project...)
 	step("auditor", 0, "audit", "verify", "--campaign", campaign, "--database-url", postgres.url("auditor"))
+	for _, args := range [][]string{{"rebuild", "--hold"}, {"diff"}, {"switch"}, {"rebuild"}, {"discard"}} {
+		step("projector", 0, append(append([]string{"projection"}, args...), "--campaign", campaign, "--database-url", postgres.url("projector"))...)
+	}
 	step("admin", 0, "project", "status", "--database-url", postgres.url("admin"))
 	postgres.run(0, "migrate", "--database-url", postgres.url("migrate"))
 	grafana, err := connect(t, postgres.url("reporting_ro"))
