@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -31,8 +32,10 @@ const (
 // connection is a NATS connection whose end can be waited for.
 type connection struct {
 	*nats.Conn
-	hangUp context.CancelFunc // ends attempts to connect
-	closed chan struct{}      // closed when the connection is
+	js       jetstream.JetStream
+	hangUp   context.CancelFunc // ends attempts to connect
+	closed   chan struct{}      // closed when the connection is
+	watching sync.WaitGroup     // leaveCutOff
 }
 
 // target says where to connect to.
@@ -83,6 +86,9 @@ func connect(ctx context.Context, command string, t target) (*connection, error)
 	if !unbind() {
 		return nil, errors.Join(ctx.Err(), c.close())
 	}
+	if len(c.Servers()) > 1 {
+		c.watching.Go(func() { c.leaveCutOff(dialing) })
+	}
 	return c, nil
 }
 
@@ -117,13 +123,13 @@ func (c *connection) check(ctx context.Context) error {
 		return fmt.Errorf("%w: %s runs version %s, which has no atomic batches: install nats-server %d.%d or later",
 			ErrUnsuitable, where, v, serverMajorMin, serverMinorMin)
 	}
-	js, err := jetstream.New(c.Conn)
-	if err != nil {
+	var err error
+	if c.js, err = jetstream.New(c.Conn); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	asking, stop := context.WithTimeout(ctx, checkTimeout)
 	defer stop()
-	_, err = js.AccountInfo(asking)
+	_, err = c.js.AccountInfo(asking)
 	switch {
 	case err == nil:
 		return nil
@@ -157,6 +163,7 @@ func tooOld(version string) bool {
 // close drains the connection and waits until it is closed. A connection that
 // is lost at the moment has nothing to drain.
 func (c *connection) close() error {
+	defer c.watching.Wait()
 	defer c.hangUp()
 	err := c.Drain()
 	if errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrConnectionClosed) {

@@ -20,6 +20,8 @@
 //
 // Connections are made as the ledger asks (eventstore.ConnectOptions): what is
 // published while a connection is away fails at once and is never sent later.
+// Of several servers, one that is cut off from the others is left within half a
+// minute: it keeps its clients, which would wait for the end of the partition.
 package node
 
 import (
