@@ -22,11 +22,13 @@ race:
 	go test -race -timeout 30m $(RACE)
 	go test -race -short -timeout 30m ./cmd/internal/api/... ./cmd/internal/load/...
 
-# Nodes, projectors and Postgres are killed at random while votes come in; then
-# everything is counted. Then rebuilds of a million votes are.
+# Nodes, projectors and Postgres are killed at random while votes come in; the NATS
+# servers of a deployment are killed, cut off and lose their disks, round after round;
+# rebuilds of a million votes are killed. Each time everything is counted.
 DURATION ?= 1h
+ROUNDS ?= 20
 soak:
-	go test -run '^TestSoak$$' -v -timeout 0 ./cmd/paldies -soak $(DURATION)
+	go test -run '^(TestSoak|TestDeployedCluster|TestPartitionedCluster)$$' -v -timeout 0 ./cmd/paldies -soak $(DURATION) -rounds $(ROUNDS)
 	go test -run '^TestRebuildUnderLoad$$' -v -timeout 0 ./cmd/paldies -rebuild-votes 1000000 -rebuild-kills 20 -rebuild-rate 5000
 
 # Ratios are measured within one run; nothing else should run meanwhile.

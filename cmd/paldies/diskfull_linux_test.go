@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -19,58 +18,29 @@ import (
 	"sakipaldies.lv/ledger/projections/postgres/pgtest"
 )
 
-// ownMounts makes TestPostgresDiskFull do its work instead of starting itself
-// in a mount namespace of its own.
-const ownMounts = "PALDIES_TEST_OWN_MOUNTS"
-
 // TestPostgresDiskFull takes the disk from a real Postgres while a real
 // projector works, and gives it back. The file systems are small ones in the
 // memory. They and all processes belong to namespaces that end with the test,
 // however it ends.
 func TestPostgresDiskFull(t *testing.T) {
-	if os.Getenv(ownMounts) == "" {
+	if !isApart() {
 		t.Parallel()
-		inOwnMounts(t)
+		withSmallDisks(t)
 		return
 	}
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-		t.Fatalf("%s: %v", noMounts, err)
+		t.Fatalf("%s mount: %v", refused, err)
 	}
 	t.Run("tables", fullTables)
 	t.Run("log", fullLog)
 }
 
-// noMounts begins what the test says when the system does not let it mount.
-const noMounts = "cannot mount"
-
-// capSysAdmin is the right to mount (capabilities(7)).
-const capSysAdmin = 21
-
-// inOwnMounts runs this test in another process that may mount what nobody
-// else sees. Root must be able to do that, others only if the system lets them
-// have a user namespace.
-func inOwnMounts(t *testing.T) {
-	runtime.LockOSThread() // The child is killed when the thread ends that has started it.
-	defer runtime.UnlockOSThread()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), ownMounts+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
-	if uid, gid := os.Geteuid(), os.Getegid(); uid != 0 {
-		// Postgres refuses to run as root, in a user namespace too.
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
-		cmd.SysProcAttr.AmbientCaps = []uintptr{capSysAdmin}
-	}
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	var exit *exec.ExitError
+// withSmallDisks runs this test where it may mount what nobody else sees.
+func withSmallDisks(t *testing.T) {
+	t.Helper()
+	err := apart(t, syscall.CLONE_NEWNS, capSysAdmin)
 	switch {
-	case err == nil && !strings.Contains(string(out), "--- PASS: "+t.Name()+"/log"):
-		t.Error("the test has not run")
 	case err == nil:
-	case errors.As(err, &exit) && !strings.Contains(string(out), noMounts):
-		t.Error(err)
 	case os.Geteuid() == 0:
 		t.Errorf("no full disk was tested, for root may not mount here (%v): give the tests CAP_SYS_ADMIN (docker run --cap-add SYS_ADMIN), or run them as another user", err)
 	default:
@@ -91,7 +61,7 @@ func newSmallDisk(t *testing.T, size string) smallDisk {
 	}
 	t.Cleanup(func() { check(t, os.Remove(dir)) })
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700,size="+size); err != nil {
-		t.Fatalf("%s: %v", noMounts, err)
+		t.Fatalf("%s mount: %v", refused, err)
 	}
 	t.Cleanup(func() { check(t, syscall.Unmount(dir, 0)) })
 	return smallDisk(dir)

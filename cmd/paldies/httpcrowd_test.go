@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 const (
@@ -32,6 +33,10 @@ type crowd struct {
 	voting   sync.WaitGroup
 
 	acknowledged atomic.Int64
+
+	mu         sync.Mutex
+	last       time.Time     // when an event was acknowledged; guarded by mu
+	standstill time.Duration // the longest time without one; guarded by mu
 }
 
 // member is one client of a crowd. What it was told is its own until the crowd
@@ -86,7 +91,7 @@ func startCrowd(t *testing.T, at *workers, campaign, token string, seed uint64) 
 func startCrowdOf(t *testing.T, at *workers, campaign, token string, seed uint64, life func(*member, context.Context)) *crowd {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
-	c := &crowd{t: t, campaign: campaign, token: token, stopping: stop}
+	c := &crowd{t: t, campaign: campaign, token: token, stopping: stop, last: time.Now()}
 	for place := range crowdClients {
 		m := &member{crowd: c, name: fmt.Sprintf("balsotājs %d", place), unknown: make(map[intent]bool), never: make(map[intent]bool),
 			client: client{workers: at, place: place, ended: t.Context().Done(), random: rand.New(rand.NewPCG(seed, uint64(place)))}}
@@ -113,6 +118,25 @@ func (c *crowd) goesOn(events int64) {
 	if c.t.Failed() {
 		c.t.FailNow()
 	}
+}
+
+// acknowledges counts an event.
+func (c *crowd) acknowledges() {
+	c.acknowledged.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	c.standstill = max(c.standstill, now.Sub(c.last))
+	c.last = now
+}
+
+// stoodStill is the longest time without an acknowledged event since this was
+// asked last.
+func (c *crowd) stoodStill() (longest time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	longest, c.standstill = c.standstill, 0
+	return longest
 }
 
 // unsure is how many tries there were after which nobody knew what had
@@ -226,7 +250,7 @@ func (m *member) note(a answer, what intent) error {
 		return fmt.Errorf("a wrong answer to %v: %+v", what, a)
 	}
 	m.told = append(m.told, receipt{what, a.sequence, a.eventID})
-	m.crowd.acknowledged.Add(1)
+	m.crowd.acknowledges()
 	return nil
 }
 

@@ -166,9 +166,9 @@ func startCluster(t *testing.T) *cluster {
 	c := &cluster{t: t}
 	ports := freePorts(t, 6)
 	for i, name := range []string{"mezgls-1", "mezgls-2", "mezgls-3"} {
-		c.configs = append(c.configs, serverConfig{Name: name, Dir: t.TempDir(), Port: ports[i], ClusterPort: ports[3+i], Peers: ports[3:]})
-		c.members = append(c.members, c.configs[i].start(t))
+		c.configs = append(c.configs, serverConfig{Name: name, Dir: t.TempDir(), Port: ports[i], ClusterPort: ports[3+i]})
 	}
+	c.start()
 	c.flags = []string{"--nats-url", natsURL(c.configs...)}
 	c.connect = func() *nats.Conn { return storetest.Connect(t, natsURL(c.configs...)) }
 	eventually(t, "the cluster is there", func() bool {
@@ -178,25 +178,53 @@ func startCluster(t *testing.T) *cluster {
 	return c
 }
 
+// start starts the servers, which know each other.
+func (c *cluster) start() {
+	c.t.Helper()
+	var peers []string
+	for _, s := range c.configs {
+		peers = append(peers, s.peer())
+	}
+	for i := range c.configs {
+		c.configs[i].Peers = peers
+		c.members = append(c.members, c.configs[i].start(c.t))
+	}
+}
+
 // leaderOf waits until a stream has a leader and two members beside it that are
 // not behind, and returns the leader's place.
 func (c *cluster) leaderOf(stream string) (leader int) {
 	c.t.Helper()
-	js, err := jetstream.New(c.connect())
-	check(c.t, err)
-	eventually(c.t, stream+" has three members", func() bool {
-		ctx, stop := context.WithTimeout(c.t.Context(), 2*time.Second)
-		defer stop()
+	c.becomes(stream, "has three members", func(group *jetstream.ClusterInfo) bool {
+		leader = slices.IndexFunc(c.configs, func(s serverConfig) bool { return s.Name == group.Leader })
+		return len(group.Replicas) == 2 && !slices.ContainsFunc(group.Replicas, func(p *jetstream.PeerInfo) bool { return p.Offline || !p.Current })
+	})
+	return leader
+}
+
+// becomes waits until a stream's leader says something of its members.
+func (c *cluster) becomes(stream, what string, is func(*jetstream.ClusterInfo) bool) {
+	c.t.Helper()
+	c.asks(stream+" "+what, func(ctx context.Context, js jetstream.JetStream) bool {
 		s, err := js.Stream(ctx, stream)
 		if err != nil {
 			return false
 		}
 		group := s.CachedInfo().Cluster
-		if group == nil || group.Leader == "" || len(group.Replicas) != 2 {
-			return false
-		}
-		leader = slices.IndexFunc(c.configs, func(s serverConfig) bool { return s.Name == group.Leader })
-		return !slices.ContainsFunc(group.Replicas, func(p *jetstream.PeerInfo) bool { return p.Offline || !p.Current })
+		return group != nil && group.Leader != "" && is(group)
 	})
-	return leader
+}
+
+// asks asks the servers again and again until the answer is right.
+func (c *cluster) asks(what string, right func(context.Context, jetstream.JetStream) bool) {
+	c.t.Helper()
+	nc := c.connect()
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	check(c.t, err)
+	eventually(c.t, what, func() bool {
+		ctx, stop := context.WithTimeout(c.t.Context(), 2*time.Second)
+		defer stop()
+		return right(ctx, js)
+	})
 }

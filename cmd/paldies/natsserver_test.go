@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -24,10 +26,42 @@ const runServer = "PALDIES_TEST_RUN_SERVER"
 type serverConfig struct {
 	Name        string
 	Dir         string
+	Host        string // its address; empty: loopback
 	Port        int
-	ClusterPort int    // 0: it is alone
-	Peers       []int  // cluster ports of all members
-	Deployed    string // folder with the files of a deployment, which say the rest; empty: nothing does
+	ClusterPort int      // 0: it is alone
+	Peers       []string // cluster addresses of all members
+	Deployed    string   // folder with the files of a deployment, which say the rest; empty: nothing does
+
+	machine *machine // where it runs; nil: here
+}
+
+// loopback is the address of servers that have none of their own.
+const loopback = "127.0.0.1"
+
+// machine is where a server runs that has a network of its own: a thread, whose
+// processes have it too. Where there is none, it runs beside the test.
+type machine struct {
+	host string      // its address
+	jobs chan func() // what its thread does
+}
+
+// do does something on the machine, which must not end the test.
+func (m *machine) do(job func()) {
+	if m == nil {
+		job()
+		return
+	}
+	done := make(chan struct{})
+	m.jobs <- func() { defer close(done); job() }
+	<-done
+}
+
+// address is where clients reach the server, and peer where other servers do.
+func (c serverConfig) address() string { return c.at(c.Port) }
+func (c serverConfig) peer() string    { return c.at(c.ClusterPort) }
+
+func (c serverConfig) at(port int) string {
+	return net.JoinHostPort(cmp.Or(c.Host, loopback), strconv.Itoa(port))
 }
 
 // runNATS serves until the process is killed.
@@ -55,7 +89,7 @@ func runNATS(text string) error {
 
 // options are the server's. Of those of a deployment only places are others.
 func (c serverConfig) options() (*server.Options, error) {
-	const host = "127.0.0.1"
+	host := cmp.Or(c.Host, loopback)
 	options := &server.Options{ServerName: c.Name, JetStream: true, SyncAlways: true}
 	if c.Deployed != "" {
 		if err := errors.Join(os.Chdir(c.Deployed), os.Setenv("SERVER_NAME", c.Name)); err != nil {
@@ -72,8 +106,8 @@ func (c serverConfig) options() (*server.Options, error) {
 	}
 	options.Cluster.Name, options.Cluster.Host, options.Cluster.Port = "paldies", host, c.ClusterPort
 	options.Routes = nil
-	for _, port := range c.Peers {
-		options.Routes = append(options.Routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("%s:%d", host, port)})
+	for _, peer := range c.Peers {
+		options.Routes = append(options.Routes, &url.URL{Scheme: "nats", Host: peer})
 	}
 	return options, nil
 }
@@ -85,7 +119,8 @@ func (c serverConfig) start(t *testing.T) *daemon {
 	check(t, err)
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), runServer+"="+string(text))
-	d, err := begin(cmd)
+	var d *daemon
+	c.machine.do(func() { d, err = begin(cmd) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +132,7 @@ func (c serverConfig) start(t *testing.T) *daemon {
 func natsURL(servers ...serverConfig) string {
 	var urls []string
 	for _, c := range servers {
-		urls = append(urls, fmt.Sprintf("nats://127.0.0.1:%d", c.Port))
+		urls = append(urls, "nats://"+c.address())
 	}
 	return strings.Join(urls, ",")
 }
