@@ -238,25 +238,6 @@ func switchLog(t *testing.T, databaseURL string) (stop func()) {
 	}
 }
 
-// sentence says whether a text is one line and contains all parts.
-func sentence(text string, parts ...string) bool {
-	return !strings.Contains(strings.TrimSuffix(text, "\n"), "\n") &&
-		!slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(text, part) })
-}
-
-// wantUnavailable wants exit code 4 and one sentence of a command, besides its
-// log.
-func wantUnavailable(t *testing.T, data string, args []string, says ...string) {
-	t.Helper()
-	out, errOut, code := try(t, data, args...)
-	lines := strings.SplitAfter(errOut, "\n")
-	lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, `{"time":`) })
-	said := strings.Join(lines, "")
-	if code != 4 || out != "" || !strings.HasPrefix(said, "paldies: ") || !sentence(said, says...) {
-		t.Errorf("paldies %s: exit code %d, want 4 and %q: %s%s", strings.Join(args[:2], " "), code, says, out, errOut)
-	}
-}
-
 // campaign is what a projector says of the set's campaign.
 func (d *daemon) campaign(t *testing.T, set ballotSet) projectedCampaign {
 	t.Helper()

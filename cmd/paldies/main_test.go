@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -80,6 +81,25 @@ func tryUntil(ctx context.Context, t *testing.T, data string, args ...string) (o
 		t.Fatal(err)
 	}
 	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
+}
+
+// sentence says whether a text is one line and contains all parts.
+func sentence(text string, parts ...string) bool {
+	return !strings.Contains(strings.TrimSuffix(text, "\n"), "\n") &&
+		!slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(text, part) })
+}
+
+// wantUnavailable wants exit code 4 and one sentence of a command, besides its
+// log.
+func wantUnavailable(t *testing.T, data string, args []string, says ...string) {
+	t.Helper()
+	out, errOut, code := try(t, data, args...)
+	lines := strings.SplitAfter(errOut, "\n")
+	lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, `{"time":`) })
+	said := strings.Join(lines, "")
+	if code != 4 || out != "" || !strings.HasPrefix(said, "paldies: ") || !sentence(said, says...) {
+		t.Errorf("paldies %s: exit code %d, want 4 and %q: %s%s", strings.Join(args[:2], " "), code, says, out, errOut)
+	}
 }
 
 // ballotSet is a folder of real ballots, or a generated one of the same shape.
