@@ -31,7 +31,7 @@ type getRequest struct {
 	Last      string   `json:"last_by_subj,omitempty"`
 	MultiLast []string `json:"multi_last,omitempty"`
 	Batch     int      `json:"batch,omitempty"`
-	NoHeaders bool     `json:"no_hdr,omitempty"` // direct reads need them
+	NoHeaders bool     `json:"no_hdr,omitempty"` // a direct answer then tells neither sequences nor subjects
 }
 
 func (r getRequest) encode() ([]byte, error) { return json.Marshal(r) }
@@ -56,13 +56,21 @@ func (l *Ledger) History(ctx context.Context, subject string, after uint64, read
 	err := l.retryRead(ctx, func(ctx context.Context) error {
 		for more := true; more; {
 			page, pending, err := l.historyPage(ctx, subject, after)
-			if err != nil {
+			if err != nil && !errors.Is(err, errOddHeaders) {
 				return err
 			}
-			if len(page) > 0 {
-				after = page[len(page)-1].Sequence
-				events = append(events, page...)
+			if err != nil {
+				odd, found, err := l.firstAfter(ctx, subject, lastOf(page, after))
+				if err != nil {
+					return err
+				}
+				if !found {
+					return errNotYetThere
+				}
+				page, pending = append(page, odd), true
 			}
+			after = lastOf(page, after)
+			events = append(events, page...)
 			more = pending && len(page) > 0
 		}
 		if read == AnyReplica {
@@ -84,6 +92,14 @@ func (l *Ledger) History(ctx context.Context, subject string, after uint64, read
 	return events, nil
 }
 
+// lastOf is the sequence of the last of these events, or the given one.
+func lastOf(events []Recorded, sequence uint64) uint64 {
+	if len(events) > 0 {
+		sequence = events[len(events)-1].Sequence
+	}
+	return sequence
+}
+
 // Last returns the last event of a subject, which may hold wildcards, and false
 // when there is none.
 func (l *Ledger) Last(ctx context.Context, subject string, read Read) (Recorded, bool, error) {
@@ -101,6 +117,10 @@ func (l *Ledger) Last(ctx context.Context, subject string, read Read) (Recorded,
 		}
 		var events []Recorded
 		events, _, err = l.directGet(ctx, getRequest{Last: subject}, 1)
+		if errors.Is(err, errOddHeaders) {
+			event, found, err = l.leaderGet(ctx, getRequest{Last: subject})
+			return err
+		}
 		if found = len(events) > 0; found {
 			event = events[0]
 		}
@@ -318,13 +338,13 @@ func (l *Ledger) directGet(ctx context.Context, get getRequest, max int) ([]Reco
 		if err != nil {
 			return nil, false, err
 		}
-		if !isEvent(a.msg) {
-			more, err := endOfDirect(a.msg, last)
-			return events, more, err
+		if isEnd(a.msg) {
+			pending, err := endOfDirect(a.msg, last)
+			return events, pending > 0, err
 		}
 		event, previous, err := parseDirect(a.msg)
 		if err != nil {
-			return nil, false, err
+			return events, false, err
 		}
 		if many && previous != last {
 			return nil, false, errIncompleteAnswer
@@ -337,31 +357,36 @@ func (l *Ledger) directGet(ctx context.Context, get getRequest, max int) ([]Reco
 	}
 }
 
-// isEvent tells an event from the server's status messages. It goes by the
-// header that the server adds to each event, because a status may be imitated
-// by a header that was stored with an event.
-func isEvent(msg *nats.Msg) bool { return len(msg.Header["Nats-Sequence"]) > 0 }
+// errOddHeaders says that the headers of a message do not tell reliably which
+// event it is. The leader does, for it does not tell it by headers.
+var errOddHeaders = errors.New("the event was stored with headers that hide those of the server")
 
-// endOfDirect judges the status message that ends a direct read whose last
-// event was at sequence last, and says whether the server had more.
-func endOfDirect(msg *nats.Msg, last uint64) (more bool, err error) {
-	switch status := serverHeader(msg, "Status"); status {
-	case "404":
-		return false, nil
-	case "204":
-		if serverHeader(msg, "Nats-Last-Sequence") != strconv.FormatUint(last, 10) {
-			return false, errIncompleteAnswer
+// maxHeaders is how many headers a message may have whose headers are believed.
+// It has six from the server and at most four from Append.
+const maxHeaders = 24
+
+// believable reports whether all headers of a message were seen. They are stored
+// with an event as they were sent, and the server puts its own behind them: an
+// empty line among them hides these, and others may imitate them. What is hidden
+// is missing in the sum of the lengths; spaces and line ends that were left out
+// in so few headers do not make up for it.
+func believable(msg *nats.Msg) bool {
+	headers, size := 0, len("NATS/1.0\r\n\r\n")
+	for name, values := range msg.Header {
+		headers += len(values)
+		for _, value := range values {
+			size += len(value)
+			if name == "Status" || name == "Description" { // are in the first line
+				size += len(" ")
+			} else {
+				size += len(name) + len(": \r\n")
+			}
 		}
-		return serverHeader(msg, "Nats-Num-Pending") != "0", nil
-	case "503":
-		return false, nats.ErrNoResponders
-	default:
-		return false, fmt.Errorf("direct read: status %s %s", status, serverHeader(msg, "Description"))
 	}
+	return headers <= maxHeaders && size == msg.Size()-len(msg.Subject)-len(msg.Reply)-len(msg.Data)
 }
 
-// serverHeader returns the last value of a header. The server appends its own
-// headers to those that were stored with the event, which may imitate them.
+// serverHeader returns the last value of a header, which is the server's.
 func serverHeader(msg *nats.Msg, key string) string {
 	values := msg.Header[key]
 	if len(values) == 0 {
@@ -370,9 +395,36 @@ func serverHeader(msg *nats.Msg, key string) string {
 	return values[len(values)-1]
 }
 
+// isEnd tells the server's status, which ends an answer, from an event.
+func isEnd(msg *nats.Msg) bool {
+	return len(msg.Header["Nats-Sequence"]) == 0 && believable(msg)
+}
+
+// endOfDirect judges the status that ends a direct read whose last event was at
+// sequence last, and says how much more the server had.
+func endOfDirect(msg *nats.Msg, last uint64) (pending uint64, err error) {
+	switch status := serverHeader(msg, "Status"); status {
+	case "404":
+		return 0, nil
+	case "204":
+		if serverHeader(msg, "Nats-Last-Sequence") != strconv.FormatUint(last, 10) {
+			return 0, errIncompleteAnswer
+		}
+		return strconv.ParseUint(serverHeader(msg, "Nats-Num-Pending"), 10, 64)
+	case "503":
+		return 0, nats.ErrNoResponders
+	default:
+		code, _ := strconv.Atoi(status)
+		return 0, fmt.Errorf("direct read: %w", &jetstream.APIError{Code: code, Description: serverHeader(msg, "Description")})
+	}
+}
+
 // parseDirect reads one event of a direct read and the sequence of the one
 // that was sent before it.
 func parseDirect(msg *nats.Msg) (Recorded, uint64, error) {
+	if !believable(msg) {
+		return Recorded{}, 0, errOddHeaders
+	}
 	sequence, err := strconv.ParseUint(serverHeader(msg, "Nats-Sequence"), 10, 64)
 	if err != nil {
 		return Recorded{}, 0, fmt.Errorf("direct read: %w", err)
