@@ -340,31 +340,38 @@ func refillAll(b *testing.B, ledger *eventstore.Ledger, name string, n int) floa
 	return float64(n) / time.Since(begun).Seconds()
 }
 
-// BenchmarkReplay compares Replay with the client library's ordered consumer
-// that only counts.
+// BenchmarkReplay compares Replay, without subjects and with them, with the
+// client library's ordered consumer that only counts.
 func BenchmarkReplay(b *testing.B) {
 	const events = 50000
 	s := storetest.NewServer(b, func(o *server.Options) { o.SyncAlways = false })
 	nc := s.Connect(b, nats.InProcessServer(s.NATS()))
 	ledger := openBench(b, nc, benchConfig("replay", 1))
 	bareBatches(b, nc, "replay", events, bareSize, bareUnderWay)
-	var rate, bare []float64
-	for range b.N {
+	replay := func(l interface {
+		Replay(ctx context.Context, from, to uint64, fn func([]eventstore.Recorded) error) error
+	}) float64 {
 		begun, count := time.Now(), 0
-		err := ledger.Replay(b.Context(), 1, 0, func(batch []eventstore.Recorded) error {
+		err := l.Replay(b.Context(), 1, 0, func(batch []eventstore.Recorded) error {
 			count += len(batch)
 			return nil
 		})
 		if err != nil || count != events {
 			b.Fatalf("replay: %d events, %v", count, err)
 		}
-		rate = append(rate, events/time.Since(begun).Seconds())
+		return events / time.Since(begun).Seconds()
+	}
+	var rate, whole, bare []float64
+	for range b.N {
+		rate = append(rate, replay(ledger))
+		whole = append(whole, replay(eventstore.WithSubjects{Ledger: ledger}))
 		bare = append(bare, bareReplay(b, nc, "LEDGER_replay", events))
 	}
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(median(rate), "events/s")
 	b.ReportMetric(median(bare), "bare/s")
 	b.ReportMetric(median(rate)/median(bare), "of-bare")
+	b.ReportMetric(median(whole)/median(bare), "with-subjects-of-bare")
 }
 
 func bareReplay(b *testing.B, nc *nats.Conn, stream string, events int) float64 {

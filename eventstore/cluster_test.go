@@ -1,6 +1,7 @@
 package eventstore_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -210,6 +211,78 @@ func (c *clustered) waitForGrowth() {
 	}
 	before := count()
 	storetest.Eventually(c, "appends go on", func() bool { return count() > before+100 })
+}
+
+// TestFollowersOfACluster: a follower on each of three servers sees every event
+// once and in order, while leaders change and a server is away. One of them is
+// thrown off its server, and reads on from one that has missed some events.
+func TestFollowersOfACluster(t *testing.T) {
+	c := newClustered(t, storetest.NewCluster(t), "LEDGER_followers")
+	const callers = 20
+	calm := make(chan struct{}) // closed when nothing changes any more
+	var appending sync.WaitGroup
+	for w := range callers {
+		ledger := c.ledgers[w%len(c.ledgers)]
+		appending.Go(func() {
+			for last := uint64(0); ; {
+				m := storetest.Event(storetest.Subject(c.config.Stream, w))
+				a, err := appendUntilKnown(t.Context(), ledger, m, last)
+				if err != nil {
+					t.Errorf("caller %d: %v", w, err)
+					return
+				}
+				last = a.Sequence
+				c.record(last, m)
+				select {
+				case <-calm:
+					return
+				default:
+				}
+			}
+		})
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	seen := make([]map[uint64]string, len(c.ledgers))
+	ends := make([]atomic.Uint64, len(c.ledgers))
+	var following sync.WaitGroup
+	for i, ledger := range c.ledgers {
+		seen[i] = make(map[uint64]string)
+		following.Go(func() {
+			err := ledger.Follow(ctx, 1, func(batch []eventstore.Recorded) error {
+				for _, e := range batch {
+					if next := ends[i].Load() + 1; e.Sequence != next {
+						return fmt.Errorf("sequence %d, want %d", e.Sequence, next)
+					}
+					seen[i][e.Sequence] = string(e.Data)
+					ends[i].Store(e.Sequence)
+				}
+				return nil
+			})
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("follower %d: %v", i, err)
+			}
+		})
+	}
+	c.changeLeaders()
+	close(calm)
+	appending.Wait()
+	info, err := c.ledgers[0].Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range ends {
+		storetest.Eventually(t, "every follower has seen everything", func() bool { return ends[i].Load() == info.Last })
+	}
+	stop()
+	following.Wait()
+	for i := range seen {
+		for sequence, m := range c.recorded {
+			if seen[i][sequence] != string(m.Data) {
+				t.Errorf("follower %d has read %q at %d, acknowledged was %q", i, seen[i][sequence], sequence, m.Data)
+			}
+		}
+	}
 }
 
 // TestASealedCluster: what one server has sealed takes nothing through any of

@@ -154,8 +154,11 @@ func (l *Ledger) giveUp(rs []*request) {
 
 // pause waits a little before the try after the given one: longer each time,
 // and at random, so that those who were in each other's way are so no more.
-func pause(ctx context.Context, try int) error {
-	d := min(pauseMin<<min(try, 16), pauseMax)
+func pause(ctx context.Context, try int) error { return backOff(ctx, pauseMin, pauseMax, try) }
+
+// backOff is pause with bounds of its own.
+func backOff(ctx context.Context, least, most time.Duration, try int) error {
+	d := min(least<<min(try, 16), most)
 	timer := time.NewTimer(d/2 + rand.N(d))
 	defer timer.Stop()
 	select {

@@ -67,8 +67,7 @@
 //
 // One caller on an idle server waits for 1.3 fsyncs (183 µs). Three servers that
 // replicate to each other, all in one process on one disk: 1,800 events/s by one
-// caller, 64,900 by 256 (0.61 of bare), 53,500 by 4096 (0.80). Replay: 322,000
-// events/s, 1.0 of the client library's ordered consumer.
+// caller, 64,900 by 256 (0.61 of bare), 53,500 by 4096 (0.80).
 //
 // # Conflicts
 //
@@ -120,6 +119,37 @@
 // The same goes for Read: what a stale leader or a replica has is true, for a
 // recorded event never changes; what it lacks may exist all the same. An append
 // is always decided by a leader that a majority follows.
+//
+// # Reading
+//
+// A replay asks any replica for a thousand events at a time (a direct get,
+// ADR-31), the next thousand before it has handed over these. It makes no
+// consumer: a consumer delivers where its configuration says, which no permission
+// of NATS sees, so that whoever may make one can have messages put on the
+// ledger's own subjects.
+//
+// The answer is the bytes of the events alone. Their sequences follow from their
+// places, and the mark at the end shows whether one is missing; then the same is
+// asked for with headers, which tell a gap in the ledger from a loss on the way.
+// Each request begins with the last event that was read, so that a stream which
+// was replaced shows.
+//
+// Only who needs subjects has them sent (WithSubjects): for each event the server
+// writes six headers and the client reads ten. For events of 600 bytes, server and
+// client in one process on two processors that had other work too, a replay took
+// 5.3 µs of processor time an event, 15 with subjects, and the client library's
+// ordered consumer 7.6. As a part of the speed of that consumer, in one run of
+//
+//	go test -run xxx -bench 'Replay$' -benchtime=12x ./eventstore
+//
+// it was 1.1 to 2.2, the most when the machine was busiest, and 0.4 to 0.7 with
+// subjects.
+//
+// Nothing tells a follower that something was recorded. It looks again after 2 ms,
+// and after twice as long each time that it finds nothing, up to a fifth of a
+// second: an event that comes after a pause is seen later by about that pause, at
+// most by 0.3 s. Twenty followers of quiet ledgers took 4 % of one processor, server
+// and clients together.
 //
 // # Refilling
 //

@@ -1,6 +1,9 @@
 package eventstore
 
-import "time"
+import (
+	"testing"
+	"time"
+)
 
 // HoldProbes reads for ever, as somebody does whose answer does not come, until
 // it is let go.
@@ -15,4 +18,17 @@ func (l *Ledger) Probing() int {
 	l.probes.mu.Lock()
 	defer l.probes.mu.Unlock()
 	return len(l.probes.waiting)
+}
+
+// SetRoom is how many answers have room that were not looked at yet.
+func (l *Ledger) SetRoom(t *testing.T, answers int) {
+	if err := l.wire.sub.SetPendingLimits(answers, -1); err != nil {
+		t.Error(err)
+	}
+}
+
+// Lost is how many answers had no room.
+func (l *Ledger) Lost() int {
+	lost, _ := l.wire.sub.Dropped()
+	return lost
 }

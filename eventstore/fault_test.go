@@ -101,7 +101,7 @@ func (f *faulty) wantOnce(all []*appending) {
 func wantLedger(t testing.TB, ledger *eventstore.Ledger, want map[uint64]eventstore.Message) {
 	t.Helper()
 	count := 0
-	err := ledger.Replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error {
+	err := eventstore.WithSubjects{Ledger: ledger}.Replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error {
 		for _, got := range batch {
 			count++
 			if m := want[got.Sequence]; m.Subject != got.Subject || !bytes.Equal(m.Data, got.Data) {

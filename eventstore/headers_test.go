@@ -41,6 +41,12 @@ func TestHiddenHeaders(t *testing.T) {
 			}
 		}
 	}
+	var all []eventstore.Recorded
+	err := eventstore.WithSubjects{Ledger: ledger}.Replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error {
+		all = append(all, batch...)
+		return nil
+	})
+	want("replay", all, err)
 	history, err := ledger.History(t.Context(), subject, 0, eventstore.AnyReplica)
 	want("history", history, err)
 	if last, found, err := ledger.Last(t.Context(), subject, eventstore.AnyReplica); err != nil || !found || last.Sequence != 4 || last.Subject != subject {

@@ -26,7 +26,7 @@ func create(t *testing.T, stream string, replicas int, connections ...*nats.Conn
 	return func(t testing.TB) storetest.Ledger {
 		nc := connections[opened%len(connections)]
 		opened++
-		return open(t, nc, config)
+		return eventstore.WithSubjects{Ledger: open(t, nc, config)}
 	}
 }
 

@@ -222,7 +222,7 @@ func wantAcknowledged(t *testing.T, folder string, acknowledged map[uint64]event
 	}
 	defer ledger.Close(t.Context())
 	subjects := make(map[string]uint64)
-	err = ledger.Replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error {
+	err = eventstore.WithSubjects{Ledger: ledger}.Replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error {
 		for _, got := range batch {
 			if earlier, twice := subjects[got.Subject]; twice {
 				t.Errorf("the event on %s is there twice, at %d and at %d", got.Subject, earlier, got.Sequence)

@@ -77,7 +77,7 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Ledger, error) {
 		return nil, fmt.Errorf("open ledger %s: %w", c.Stream, streamError(err))
 	}
 	if !stream.CachedInfo().Config.AllowDirect {
-		return nil, fmt.Errorf("open ledger %s: the stream does not allow direct reads: somebody changed its configuration; set allow_direct again", c.Stream)
+		return nil, fmt.Errorf("open ledger %s: %w", c.Stream, errNoDirect)
 	}
 	w, err := newWire(nc)
 	if err != nil {
@@ -100,6 +100,9 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Ledger, error) {
 	go l.commitAll()
 	return l, nil
 }
+
+// errNoDirect says why a ledger cannot be read.
+var errNoDirect = errors.New("the stream does not allow direct reads: somebody changed its configuration; set allow_direct again")
 
 // Close stops accepting, waits until everything that was accepted is answered,
 // and ends the ledger's goroutines. When ctx ends first, what is under way is

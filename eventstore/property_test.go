@@ -151,7 +151,7 @@ func (m *model) judge(r *rapid.T, attempts []*attempt) {
 // compare reads everything back.
 func (m *model) compare(r *rapid.T, t *testing.T, ledger *eventstore.Ledger) {
 	next := uint64(1)
-	err := ledger.Replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error {
+	err := eventstore.WithSubjects{Ledger: ledger}.Replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error {
 		for _, e := range batch {
 			if e.Sequence != next || next > uint64(len(m.events)) || e.Subject != m.events[next-1].Subject || !bytes.Equal(e.Data, m.events[next-1].Data) {
 				r.Fatalf("replay: %+v at %d", e, next)

@@ -151,7 +151,7 @@ func (r *refill) failure(err error) error {
 // compare reads what the ledger holds above the recorded events and finds it in
 // the copy.
 func (r *refill) compare(ctx context.Context) error {
-	return r.ledger.Replay(ctx, r.recorded+1, 0, func(batch []Recorded) error {
+	return WithSubjects{r.ledger}.Replay(ctx, r.recorded+1, 0, func(batch []Recorded) error {
 		for i, e := range batch {
 			if !r.hold(i + 1) {
 				if r.failed != nil {

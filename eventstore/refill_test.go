@@ -67,7 +67,7 @@ func before(i int, events []eventstore.Message, fn func() error) iter.Seq2[event
 func wantEvents(t testing.TB, ledger *eventstore.Ledger, want []eventstore.Message) {
 	t.Helper()
 	count := 0
-	err := ledger.Replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error {
+	err := eventstore.WithSubjects{Ledger: ledger}.Replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error {
 		for _, got := range batch {
 			if count++; got.Sequence != uint64(count) || count > len(want) {
 				return fmt.Errorf("sequence %d in place of %d of %d", got.Sequence, count, len(want))
@@ -123,7 +123,7 @@ func TestRefillFromALedger(t *testing.T) {
 	}
 	wg.Wait()
 	var events []eventstore.Message
-	err := original.Replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error {
+	err := eventstore.WithSubjects{Ledger: original}.Replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error {
 		for _, e := range batch {
 			events = append(events, e.Message)
 		}

@@ -3,71 +3,122 @@ package eventstore
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
-
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
-	// replayBatchEvents is the most that a replay hands over at once, in events.
-	replayBatchEvents = 4096
-	// replayFetchEvents is how far the server may run ahead, in events.
-	replayFetchEvents = 10000
-	// replayFetchBytes is the same in bytes; the client drops what exceeds 64 MiB.
-	replayFetchBytes = 32 << 20
-	// replayHeartbeat is how often the server must show that it is there.
-	replayHeartbeat = 2 * time.Second
-	// replayExpiry is how long the server keeps one request for more events.
-	replayExpiry = 30 * time.Second
-	// replayIdle is how long the server keeps the place of a reader that has
-	// gone without a word.
-	replayIdle = 30 * time.Second
+	// readEvents is how many events one request asks for. More would hardly be
+	// faster, and while the server reads them nobody can commit a batch. It also
+	// bounds what is on its way to a slow reader, to 20 MiB of the largest messages
+	// a request: a server drops a connection that has 64 MiB to receive.
+	readEvents = 1000
+	// readAhead is how many requests are under way while there is more to read.
+	readAhead = 2
+	// followPauseMin and followPauseMax bound the time for which a follower that has
+	// seen all there is waits, as an average, before it looks again. It waits twice
+	// as long each time that nothing has come.
+	followPauseMin = 2 * time.Millisecond
+	followPauseMax = 200 * time.Millisecond
 )
 
 // Replay hands the events from the sequence from up to the sequence to over to
-// fn, in order and in batches as they arrive. With to = 0 it ends at the last
-// sequence at the time of the call; a to beyond that means the same. The slice
-// is used again after fn returns; the Data of the events may be kept.
+// fn, in order and in batches. With to = 0 it ends at the last sequence at the
+// time of the call; a to beyond that means the same. The slice is used again
+// after fn returns; the Data of the events may be kept.
+//
+// The events have their Sequence and their Data, and neither Subject nor Time:
+// see WithSubjects.
 //
 // A replay survives reconnects; ErrUnavailable is returned when nothing comes
 // for 20 s.
 // An error of fn ends the replay and is returned as it is. A sequence that
 // does not continue the one before is ErrCorrupt.
 func (l *Ledger) Replay(ctx context.Context, from, to uint64, fn func([]Recorded) error) error {
-	from = max(from, 1)
+	return l.replay(ctx, &reader{ledger: l, next: from, to: to, fn: fn})
+}
+
+// WithSubjects is a ledger whose Replay tells the Subject and the Time of each
+// event too. The server tells them by headers, six for each event, which takes
+// twice the processor time and more.
+type WithSubjects struct{ *Ledger }
+
+// Replay is that of Ledger, with subjects.
+func (l WithSubjects) Replay(ctx context.Context, from, to uint64, fn func([]Recorded) error) error {
+	return l.replay(ctx, &reader{ledger: l.Ledger, next: from, to: to, fn: fn, subjects: true})
+}
+
+func (l *Ledger) replay(ctx context.Context, r *reader) error {
 	info, err := l.Info(ctx)
 	if err != nil {
 		return err
 	}
-	if to == 0 || to > info.Last {
-		to = info.Last
+	r.next = max(r.next, 1)
+	if r.to == 0 || r.to > info.Last {
+		r.to = info.Last
 	}
-	if from > to {
+	if r.next > r.to {
 		return nil
 	}
-	return l.read(ctx, from, to, fn)
+	r.there = r.to
+	return r.read(ctx)
 }
 
 // Follow hands over the events from the sequence from on, for ever: first what
 // is stored, then what is recorded while it runs, each batch as large as what
-// is there. It survives reconnects, and ends with ctx, with the ledger, by an
-// error of fn, or with ErrCorrupt or ErrNotFound.
+// is there. They are events as Replay gives them. It survives reconnects, and
+// ends with ctx, with the ledger, by an error of fn, or with ErrCorrupt or
+// ErrNotFound.
 func (l *Ledger) Follow(ctx context.Context, from uint64, fn func([]Recorded) error) error {
-	return l.read(ctx, max(from, 1), 0, fn)
+	return (&reader{ledger: l, next: max(from, 1), fn: fn}).read(ctx)
 }
 
-// read is Replay and, without an end, Follow. Each session reads on where the
-// last one was interrupted.
-func (l *Ledger) read(ctx context.Context, from, to uint64, fn func([]Recorded) error) error {
-	ctx, stop := l.within(ctx)
+// reader is one replay under way.
+//
+// It asks any replica for a batch of events at a time and makes no consumer: who
+// may make one may have the server deliver to any subject. What a replica has is
+// true, and what it lacks may be there all the same, so only the leader is
+// believed that something is missing.
+//
+// Each request begins with the event that was read last. So a stream that was
+// replaced, a batch that does not continue the one before and a replica that
+// is behind show at once.
+type reader struct {
+	ledger   *Ledger
+	next     uint64 // the sequence that must come next
+	to       uint64 // the last one that is wanted; 0 for no end
+	fn       func([]Recorded) error
+	subjects bool   // fn is told subjects and times
+	failed   error  // what fn returned
+	last     []byte // the bytes of the event before next; nil before the first
+
+	there uint64      // the last event as far as is known, for what is asked for ahead
+	asked []*question // under way, in order
+	ended bool        // the last answer had less than was asked for
+	doubt bool        // events were missing in an answer: the next one is to say which
+	quiet int         // so many answers had nothing new
+	batch []Recorded
+}
+
+// question is one request of a reader.
+type question struct {
+	*exchange
+	from    uint64 // the first sequence that it asks for
+	to      uint64 // and the last
+	headers bool   // the answer tells sequences, subjects and times
+}
+
+// read reads until the end, or for ever. Each session reads on where the last
+// one was interrupted.
+func (r *reader) read(ctx context.Context) error {
+	ctx, stop := r.ledger.within(ctx)
 	defer stop()
-	r := &reader{ledger: l, next: from, to: to, fn: fn}
 	progress := time.Now()
 	for try := 0; ; try++ {
 		before := r.next
@@ -81,15 +132,15 @@ func (l *Ledger) read(ctx context.Context, from, to uint64, fn func([]Recorded) 
 		case r.failed != nil:
 			return r.failed
 		case ctx.Err() != nil:
-			return fmt.Errorf("ledger %s: reading from sequence %d: %w", l.config.Stream, r.next, context.Cause(ctx))
+			return fmt.Errorf("ledger %s: reading from sequence %d: %w", r.ledger.config.Stream, r.next, context.Cause(ctx))
 		case permanent(err):
-			return fmt.Errorf("ledger %s: reading from sequence %d: %w", l.config.Stream, r.next, reachable(err))
+			return fmt.Errorf("ledger %s: reading from sequence %d: %w", r.ledger.config.Stream, r.next, reachable(err))
 		}
-		if denied := l.denied(); denied != nil {
-			return fmt.Errorf("ledger %s: reading from sequence %d: %w: %w", l.config.Stream, r.next, denied, err)
+		if denied := r.ledger.denied(); denied != nil {
+			return fmt.Errorf("ledger %s: reading from sequence %d: %w: %w", r.ledger.config.Stream, r.next, denied, err)
 		}
-		if to > 0 && time.Since(progress) > retryLimit {
-			return fmt.Errorf("ledger %s: reading from sequence %d: %w: %w", l.config.Stream, r.next, ErrUnavailable, err)
+		if r.to > 0 && time.Since(progress) > retryLimit {
+			return fmt.Errorf("ledger %s: reading from sequence %d: %w: %w", r.ledger.config.Stream, r.next, ErrUnavailable, err)
 		}
 		_ = pause(ctx, try) // the next session notices the end of ctx
 	}
@@ -100,13 +151,10 @@ func permanent(err error) bool {
 	var api *jetstream.APIError
 	switch {
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrNotFound), errors.Is(err, nats.ErrConnectionClosed),
-		errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, errNoDirect):
 		return true
-	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrConsumerDoesNotExist):
-		return false // the session's own consumer was lost with its server; the next one has another
 	}
-	// A code of 4xx is the server's considered refusal, for example because the
-	// account has as many consumers as it may have; 5xx pass.
+	// A code of 4xx is the server's considered refusal; 5xx pass.
 	return errors.As(err, &api) && api.Code >= 400 && api.Code < 500
 }
 
@@ -118,211 +166,256 @@ func (l *Ledger) denied() error {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return nil
 	}
-	for _, api := range []string{"CREATE", "MSG.NEXT"} {
-		if strings.Contains(err.Error(), "$JS.API.CONSUMER."+api+"."+l.config.Stream+".") {
+	for _, subject := range []string{l.directGetSubject, l.leaderGetSubject} {
+		if strings.Contains(err.Error(), `"`+subject+`"`) {
 			return err
 		}
 	}
 	return nil
 }
 
-// reader is one replay under way.
-type reader struct {
-	ledger *Ledger
-	next   uint64 // the sequence that must come next
-	to     uint64 // the last one that is wanted; 0 for no end
-	fn     func([]Recorded) error
-	failed error  // what fn returned
-	last   []byte // the bytes of the event before next; nil before the first
-
-	delivered uint64 // events that this session's consumer has sent
-	batch     []Recorded
-}
-
-// session reads with one ephemeral consumer until the end or until the first
-// disturbance. It does without the client library's ordered consumer, which
-// starts anew by itself, because that one cannot be cut short by a context.
+// session reads until the end or until the first disturbance.
 func (r *reader) session(ctx context.Context) error {
-	connection := r.ledger.wire.exchange(0)
-	defer connection.end()
-	ctx, cancel := context.WithCancelCause(ctx)
-	var watcher sync.WaitGroup
-	watcher.Go(func() {
-		select {
-		case <-connection.lost:
-			cancel(errConnectionLost)
-		case <-ctx.Done():
-		}
-	})
-	defer watcher.Wait()
-	defer cancel(nil)
-
+	defer r.forget()
 	if err := r.sameLedger(ctx); err != nil {
 		return err
 	}
-	consumer, err := r.consumer(ctx)
-	if err != nil {
-		return err
-	}
-	defer r.discard(consumer)
-	if err := r.checkEnd(ctx, consumer.CachedInfo().NumPending); err != nil {
-		return err
-	}
-	arrived := make(chan jetstream.Msg, replayBatchEvents)
-	broken := make(chan error, 1)
-	consuming, err := consume(ctx, consumer, arrived, broken)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		cancel(nil)
-		consuming.Stop()
-		<-consuming.Closed()
-	}()
 	for {
-		select {
-		case msg := <-arrived:
-			if done, err := r.take(ctx, msg, arrived); done || err != nil {
+		if err := r.ask(); err != nil {
+			return err
+		}
+		if err := r.take(ctx); err != nil {
+			return err
+		}
+		switch {
+		case r.to > 0 && r.next > r.to:
+			return nil
+		case !r.ended: // there may be more
+		case r.to > 0:
+			return r.checkEnd(ctx)
+		default:
+			if err := backOff(ctx, followPauseMin, followPauseMax, r.quiet); err != nil {
 				return err
 			}
-		case err := <-broken:
-			return err
-		case <-ctx.Done():
-			return context.Cause(ctx)
 		}
 	}
 }
 
 // sameLedger makes sure, before it reads on after a disturbance, that the last
-// event which was handed over is still there: the stream may have been replaced.
+// event which was handed over is still there: the stream may have been replaced,
+// or deleted.
 func (r *reader) sameLedger(ctx context.Context) error {
-	if r.last == nil {
-		return nil
-	}
-	e, found, err := r.ledger.leaderGet(ctx, getRequest{Sequence: r.next - 1})
+	e, found, err := r.ledger.leaderGet(ctx, getRequest{Sequence: max(r.next-1, 1)})
 	switch {
-	case err != nil:
+	case err != nil || r.last == nil:
 		return err
 	case !found:
 		return errNotYetThere // a leader that was deposed without knowing it may lack it
 	case !bytes.Equal(e.Data, r.last):
-		return fmt.Errorf("%w: event %d is not the one that was read before: the stream was replaced; begin again from the first event", ErrCorrupt, r.next-1)
+		return r.replaced()
 	}
 	return nil
 }
 
-// consumer makes the session's consumer.
-func (r *reader) consumer(ctx context.Context) (jetstream.Consumer, error) {
-	consumer, err := r.ledger.js.CreateConsumer(ctx, r.ledger.config.Stream, jetstream.ConsumerConfig{
-		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       r.next,
-		AckPolicy:         jetstream.AckNonePolicy,
-		MemoryStorage:     true,
-		Replicas:          1,
-		InactiveThreshold: replayIdle,
-	})
-	if err != nil {
-		return nil, streamError(err)
+// ask sends a request, and one ahead while it is known that there is more than
+// the first one asks for.
+func (r *reader) ask() error {
+	for len(r.asked) < readAhead {
+		from := r.next
+		if n := len(r.asked); n > 0 {
+			if from = r.asked[n-1].to; from >= r.there || from == r.to {
+				return nil
+			}
+		} else if r.last != nil {
+			from--
+		}
+		if err := r.question(from); err != nil {
+			return err
+		}
 	}
-	r.delivered = 0
-	return consumer, nil
+	return nil
 }
 
-// discard deletes the session's consumer. The answer is not waited for: a
-// reader need not be allowed to delete, and a consumer that stays is removed
-// by the server after replayIdle.
-func (r *reader) discard(consumer jetstream.Consumer) {
-	_ = r.ledger.wire.nc.Publish("$JS.API.CONSUMER.DELETE."+r.ledger.config.Stream+"."+consumer.CachedInfo().Name, nil)
+// question asks for the events from a sequence on.
+func (r *reader) question(from uint64) error {
+	to := from + readEvents - 1
+	if r.to > 0 {
+		to = min(to, r.to)
+	}
+	q := &question{from: from, to: to, headers: r.subjects || r.doubt}
+	n := int(to - from + 1)
+	body, err := getRequest{Sequence: from, Batch: n, NoHeaders: !q.headers}.encode()
+	if err != nil {
+		return err
+	}
+	q.exchange = r.ledger.wire.exchange(n + 1) // the events and the mark at the end
+	r.asked = append(r.asked, q)
+	return r.ledger.wire.nc.PublishRequest(r.ledger.directGetSubject, q.replyTo(0), body)
 }
 
-// consume lets the consumer deliver until ctx ends. What goes wrong first is
-// sent to broken.
-func consume(ctx context.Context, consumer jetstream.Consumer, arrived chan<- jetstream.Msg, broken chan<- error) (jetstream.ConsumeContext, error) {
-	return consumer.Consume(
-		func(msg jetstream.Msg) {
-			select {
-			case arrived <- msg:
-			case <-ctx.Done():
-			}
-		},
-		jetstream.PullMaxMessagesWithBytesLimit(replayFetchEvents, replayFetchBytes),
-		jetstream.PullExpiry(replayExpiry),
-		jetstream.PullHeartbeat(replayHeartbeat),
-		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-			select {
-			case broken <- err:
-			default: // the first one is the reason
-			}
-		}),
-	)
+// forget gives up what is under way.
+func (r *reader) forget() {
+	for _, q := range r.asked {
+		q.end()
+	}
+	r.asked = r.asked[:0]
 }
 
-// take gathers what has arrived, hands it over, and says whether the end was
-// reached.
-func (r *reader) take(ctx context.Context, first jetstream.Msg, arrived <-chan jetstream.Msg) (done bool, err error) {
+// take waits for the answer to the oldest request and hands over what is new in
+// it.
+func (r *reader) take(ctx context.Context) error {
+	q := r.asked[0]
+	r.asked = append(r.asked[:0], r.asked[1:]...)
+	defer q.end()
+	err := r.receive(ctx, q)
+	r.doubt = errors.Is(err, errIncompleteAnswer)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return r.ledger.unanswered(ctx, err)
+	case err != nil && !errors.Is(err, ErrCorrupt):
+		return err
+	}
+	if r.ended = q.from+uint64(len(r.batch)) <= q.to; r.ended {
+		r.forget() // what was asked for ahead does not continue this
+	}
+	news := r.batch
+	if r.last != nil {
+		switch {
+		case err != nil && len(news) == 0:
+			return err
+		case len(news) == 0:
+			return errNotYetThere // this replica is behind
+		case !bytes.Equal(news[0].Data, r.last):
+			return r.replaced()
+		}
+		news = news[1:]
+	}
+	if r.quiet++; len(news) > 0 {
+		r.quiet = 0
+		r.next += uint64(len(news))
+		r.last = news[len(news)-1].Data
+		if r.failed = r.fn(news); r.failed != nil {
+			return r.failed
+		}
+	}
+	return err // about what comes behind them
+}
+
+// receive collects the answer to a request, with what it says about the end.
+// ErrCorrupt is about the event that is missing behind those that were collected.
+func (r *reader) receive(ctx context.Context, q *question) error {
 	r.batch = r.batch[:0]
-	var pending uint64
-	for msg := first; msg != nil; {
-		if pending, err = r.add(msg); err != nil {
-			break
+	var before uint64 // the sequence before, as the answer tells
+	for {
+		a, err := q.next(ctx)
+		if err != nil {
+			return err
 		}
-		msg = nil
-		if done = r.to > 0 && r.next > r.to; done || len(r.batch) == replayBatchEvents {
-			break
-		}
-		select {
-		case msg = <-arrived:
+		next := q.from + uint64(len(r.batch))
+		switch {
+		case !q.headers && len(a.msg.Header) == 0:
+			r.batch = append(r.batch, Recorded{Message{Data: a.msg.Data}, next, time.Time{}})
+		case q.headers && !isEnd(a.msg):
+			if err := r.add(ctx, a.msg, next, &before); err != nil {
+				return err
+			}
 		default:
+			if !q.headers {
+				before = next - 1
+			}
+			pending, err := endOfDirect(a.msg, before)
+			// Without headers nats-server 2.15 counts those that it has sent.
+			r.there = max(r.to, q.from-1+pending)
+			return err
 		}
 	}
-	if len(r.batch) > 0 {
-		r.last = r.batch[len(r.batch)-1].Data
-		if r.failed = r.fn(r.batch); r.failed != nil {
-			return false, r.failed
-		}
-	}
-	if done || err != nil {
-		return done, err
-	}
-	return false, r.checkEnd(ctx, pending)
 }
 
-// add checks that an event continues the one before and adds it to the batch.
-func (r *reader) add(msg jetstream.Msg) (pending uint64, err error) {
-	meta, err := msg.Metadata()
-	if err != nil {
-		return 0, fmt.Errorf("%w: a delivery without its sequence: %w", ErrCorrupt, err)
+// add takes an event whose place is told by its headers, before being the
+// sequence that came before it in the answer.
+func (r *reader) add(ctx context.Context, msg *nats.Msg, next uint64, before *uint64) error {
+	e, previous, err := parseDirect(msg)
+	if errors.Is(err, errOddHeaders) {
+		previous = *before
+		e, err = r.odd(ctx, msg, next)
 	}
-	r.delivered++
-	if meta.Sequence.Consumer != r.delivered {
-		return 0, errIncompleteAnswer // lost on the way, not in the ledger
+	switch {
+	case err != nil:
+		return err
+	case previous != *before:
+		return errIncompleteAnswer // lost on the way, not in the ledger
+	case e.Sequence != next:
+		return missing(next, e.Sequence)
 	}
-	if meta.Sequence.Stream != r.next {
-		return 0, r.missing(meta.Sequence.Stream)
+	*before = next
+	if !r.subjects {
+		e = Recorded{Message: Message{Data: e.Data}, Sequence: next}
 	}
-	r.next++
-	r.batch = append(r.batch, Recorded{Message{msg.Subject(), msg.Data()}, meta.Sequence.Stream, meta.Timestamp})
-	return meta.NumPending, nil
+	r.batch = append(r.batch, e)
+	return nil
 }
 
-// checkEnd notices that the ledger ends before the sequence that it is known
-// to have. The consumer's replica may merely be behind, so the leader decides.
-func (r *reader) checkEnd(ctx context.Context, pending uint64) error {
-	if pending > 0 || r.to == 0 || r.next > r.to {
-		return nil
+// odd asks the leader for the event that comes next, because the message that
+// holds it does not say reliably what it is.
+func (r *reader) odd(ctx context.Context, msg *nats.Msg, next uint64) (Recorded, error) {
+	e, found, err := r.ledger.firstAfter(ctx, AllSubjects, next-1)
+	switch {
+	case err != nil:
+		return Recorded{}, err
+	case !found:
+		return Recorded{}, errNotYetThere
+	case !bytes.Equal(e.Data, msg.Data):
+		return Recorded{}, errIncompleteAnswer
 	}
-	_, found, err := r.ledger.leaderGet(ctx, getRequest{Sequence: r.next})
-	if err == nil && !found {
-		err = r.missing(0)
+	return e, nil
+}
+
+// unanswered is why nobody answers direct reads: err, unless the leader says that
+// it will stay like that.
+func (l *Ledger) unanswered(ctx context.Context, err error) error {
+	msg, asking := l.wire.request(ctx, l.infoSubject, nil)
+	if asking != nil {
+		return err
+	}
+	var info struct {
+		Error  *jetstream.APIError    `json:"error"`
+		Config jetstream.StreamConfig `json:"config"`
+	}
+	switch asking := json.Unmarshal(msg.Data, &info); {
+	case asking != nil:
+		return err
+	case info.Error != nil:
+		return streamError(info.Error)
+	case !info.Config.AllowDirect:
+		return errNoDirect
 	}
 	return err
 }
 
+// checkEnd finds out whether the ledger ends before the sequence that it is
+// known to have. The replica that answered may merely be behind, so the leader
+// decides.
+func (r *reader) checkEnd(ctx context.Context) error {
+	_, found, err := r.ledger.leaderGet(ctx, getRequest{Sequence: r.next})
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return missing(r.next, 0)
+	}
+	return errNotYetThere
+}
+
+// replaced is the error about a stream that is another one than before.
+func (r *reader) replaced() error {
+	return fmt.Errorf("%w: event %d is not the one that was read before: the stream was replaced; begin again from the first event", ErrCorrupt, r.next-1)
+}
+
 // missing is the error about a gap; found is the sequence behind it, or 0.
-func (r *reader) missing(found uint64) error {
+func missing(sequence, found uint64) error {
 	what := "nothing"
 	if found > 0 {
 		what = fmt.Sprintf("sequence %d", found)
 	}
-	return fmt.Errorf("%w: sequence %d is missing, %s comes next: stop recording and restore the stream from a copy", ErrCorrupt, r.next, what)
+	return fmt.Errorf("%w: sequence %d is missing, %s comes next: stop recording and restore the stream from a copy", ErrCorrupt, sequence, what)
 }

@@ -1,11 +1,13 @@
 package eventstore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -181,26 +183,59 @@ func TestFollowEnds(t *testing.T) {
 	})
 }
 
-// TestReplayLeavesNoConsumer: a reader that has ended must not count against
-// the limits of the account.
-func TestReplayLeavesNoConsumer(t *testing.T) {
-	ledger, stream, _ := damaged(t)
-	for range 5 {
-		if err := ledger.Replay(t.Context(), 1, 0, func([]eventstore.Recorded) error { return nil }); err != nil {
-			t.Fatal(err)
+// TestReadersMakeNoConsumer: whoever may do nothing but read events reads all of
+// them, and what comes.
+func TestReadersMakeNoConsumer(t *testing.T) {
+	s := storetest.NewServer(t, func(o *server.Options) {
+		o.Users = []*server.User{{Username: "rakstītājs", Password: "parole"}, {Username: "lasītājs", Password: "parole", Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Allow: []string{"$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.*"}}}}}
+	})
+	var refused atomic.Pointer[error]
+	nc := s.Connect(t, nats.UserInfo("lasītājs", "parole"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused.Store(&err) }))
+	writer := ledgerWith(t, s.Connect(t, nats.UserInfo("rakstītājs", "parole")), func(*jetstream.StreamConfig) {})
+	reader := open(t, nc, storetest.Config("LEDGER_plain", 1))
+	for _, replay := range []func(context.Context, uint64, uint64, func([]eventstore.Recorded) error) error{reader.Replay, eventstore.WithSubjects{Ledger: reader}.Replay} {
+		seen := 0
+		if err := replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error { seen += len(batch); return nil }); err != nil || seen != 1 {
+			t.Errorf("replay: %d events, %v", seen, err)
 		}
 	}
-	// The server deletes a consumer some time after it was told to.
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		info, err := stream.Info(t.Context())
-		if err != nil {
-			t.Fatal(err)
+	seen := make(chan uint64, 10)
+	ctx, stop := context.WithCancel(t.Context())
+	var following sync.WaitGroup
+	following.Go(func() {
+		_ = reader.Follow(ctx, 1, func(batch []eventstore.Recorded) error { seen <- batch[len(batch)-1].Sequence; return nil })
+	})
+	<-seen
+	if _, err := writer.Append(t.Context(), storetest.Event(storetest.Subject("LEDGER_plain", 2)), 0); err != nil {
+		t.Fatal(err)
+	}
+	if sequence := <-seen; sequence != 2 {
+		t.Errorf("event %d was followed", sequence)
+	}
+	stop()
+	following.Wait()
+	if err := refused.Load(); err != nil {
+		t.Errorf("the server says: %v", *err)
+	}
+}
+
+// TestReplayTellsSubjectsToWhomWantsThem, and nobody else.
+func TestReplayTellsSubjects(t *testing.T) {
+	ledger, _, _ := damaged(t)
+	collect := func(replay func(context.Context, uint64, uint64, func([]eventstore.Recorded) error) error) (all []eventstore.Recorded) {
+		if err := replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error { all = append(all, batch...); return nil }); err != nil || len(all) != 10 {
+			t.Fatalf("%d events, %v", len(all), err)
 		}
-		if info.State.Consumers == 0 {
-			return
+		return all
+	}
+	bare, whole := collect(ledger.Replay), collect(eventstore.WithSubjects{Ledger: ledger}.Replay)
+	for i, e := range whole {
+		if e.Subject != storetest.Subject("LEDGER_damaged", i) || time.Since(e.Time) > time.Hour {
+			t.Errorf("event %d is on %q since %v", e.Sequence, e.Subject, e.Time)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d consumers are left", info.State.Consumers)
+		if b := bare[i]; b.Subject != "" || !b.Time.IsZero() || b.Sequence != e.Sequence || !bytes.Equal(b.Data, e.Data) {
+			t.Errorf("event %d is %+v, and without subjects %+v", e.Sequence, e, b)
 		}
 	}
 }
@@ -208,33 +243,72 @@ func TestReplayLeavesNoConsumer(t *testing.T) {
 // TestFollowIsRefused: what trying again does not change is an error, not a
 // reader that waits for ever.
 func TestFollowIsRefused(t *testing.T) {
-	nothing := func([]eventstore.Recorded) error { return nil }
-	t.Run("by the limit of consumers", func(t *testing.T) {
+	t.Run("by the stream", func(t *testing.T) {
 		t.Parallel()
-		nc := storetest.NewServer(t).Connect(t)
-		ledger := ledgerWith(t, nc, func(c *jetstream.StreamConfig) { c.MaxConsumers = 1 })
+		ledger, stream, nc := damaged(t)
 		js, err := jetstream.New(nc)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := js.CreateConsumer(t.Context(), "LEDGER_plain", jetstream.ConsumerConfig{Durable: "vienīgais"}); err != nil {
-			t.Fatal(err)
-		}
-		var api *jetstream.APIError
-		if err := ledger.Follow(t.Context(), 1, nothing); !errors.As(err, &api) || api.ErrorCode != jetstream.JSErrCodeMaximumConsumersLimit {
+		config := stream.CachedInfo().Config
+		config.AllowDirect = false
+		var once sync.Once
+		err = ledger.Follow(t.Context(), 1, func([]eventstore.Recorded) (err error) {
+			once.Do(func() { _, err = js.UpdateStream(t.Context(), config) })
+			return err
+		})
+		if err == nil || !strings.Contains(err.Error(), "set allow_direct again") {
 			t.Errorf("follow: %v", err)
 		}
 	})
-	for _, denied := range []string{"$JS.API.CONSUMER.CREATE.>", "$JS.API.CONSUMER.MSG.NEXT.>"} {
-		t.Run("by permissions for "+denied, func(t *testing.T) {
-			t.Parallel() // the server's silence takes seconds to notice
-			s := storetest.NewServer(t, func(o *server.Options) {
-				o.Users = []*server.User{{Username: "lasītājs", Password: "parole", Permissions: &server.Permissions{
-					Publish: &server.SubjectPermission{Deny: []string{denied}}}}}
+	t.Run("by permissions", func(t *testing.T) {
+		t.Parallel() // the server's silence takes seconds to notice
+		s := storetest.NewServer(t, func(o *server.Options) {
+			o.Users = []*server.User{{Username: "rakstītājs", Password: "parole"}, {Username: "lasītājs", Password: "parole", Permissions: &server.Permissions{
+				Publish: &server.SubjectPermission{Deny: []string{"$JS.API.DIRECT.GET.>"}}}}}
+		})
+		ledgerWith(t, s.Connect(t, nats.UserInfo("rakstītājs", "parole")), func(*jetstream.StreamConfig) {})
+		reader := open(t, s.Connect(t, nats.UserInfo("lasītājs", "parole")), storetest.Config("LEDGER_plain", 1))
+		if err := reader.Follow(t.Context(), 1, func([]eventstore.Recorded) error { return nil }); !errors.Is(err, nats.ErrPermissionViolation) {
+			t.Errorf("follow: %v", err)
+		}
+	})
+}
+
+// TestMessagesAreLost: the client drops what it has no room for, here nearly
+// everything, and a reader asks again.
+func TestMessagesAreLost(t *testing.T) {
+	const total = 3000
+	s := storetest.NewServer(t, func(o *server.Options) { o.SyncAlways = false })
+	config := storetest.Config("LEDGER_loss", 1)
+	nc := s.Connect(t)
+	if err := eventstore.Create(t.Context(), nc, config); err != nil {
+		t.Fatal(err)
+	}
+	writer, reader := open(t, nc, config), open(t, s.Connect(t), config)
+	events := makeCopy(config.Stream, total)
+	refill(t, writer, events)
+	for name, replay := range map[string]func(context.Context, uint64, uint64, func([]eventstore.Recorded) error) error{
+		"without subjects": reader.Replay, "with subjects": eventstore.WithSubjects{Ledger: reader}.Replay} {
+		t.Run(name, func(t *testing.T) {
+			before, next := reader.Lost(), uint64(1)
+			reader.SetRoom(t, 1)
+			timer := time.AfterFunc(100*time.Millisecond, func() { reader.SetRoom(t, 1<<20) })
+			defer timer.Stop()
+			err := replay(t.Context(), 1, 0, func(batch []eventstore.Recorded) error {
+				for _, e := range batch {
+					if e.Sequence != next || !bytes.Equal(e.Data, events[next-1].Data) {
+						t.Fatalf("event %d is %s, and %d was expected", e.Sequence, e.Data, next)
+					}
+					next++
+				}
+				return nil
 			})
-			ledger := ledgerWith(t, s.Connect(t, nats.UserInfo("lasītājs", "parole")), func(*jetstream.StreamConfig) {})
-			if err := ledger.Follow(t.Context(), 1, nothing); !errors.Is(err, nats.ErrPermissionViolation) {
-				t.Errorf("follow: %v", err)
+			if err != nil || next != total+1 {
+				t.Errorf("%d events of %d: %v", next-1, total, err)
+			}
+			if lost := reader.Lost() - before; lost == 0 {
+				t.Error("nothing was lost: the test shows nothing")
 			}
 		})
 	}

@@ -317,7 +317,7 @@ func (m *Memory) read(ctx context.Context, subject string, after uint64, read ev
 	return m.store.matching(subject, after, visible), nil
 }
 
-// Replay implements the contract of eventstore.Ledger.
+// Replay implements the contract of eventstore.WithSubjects.
 func (m *Memory) Replay(ctx context.Context, from, to uint64, fn func([]eventstore.Recorded) error) error {
 	if err := m.usable(ctx); err != nil {
 		return fmt.Errorf("replay: %w", err)
@@ -326,13 +326,17 @@ func (m *Memory) Replay(ctx context.Context, from, to uint64, fn func([]eventsto
 	return handOver(ctx, events, fn)
 }
 
-// Follow implements the contract of eventstore.Ledger.
+// Follow implements the contract of eventstore.Ledger, and so tells neither
+// subjects nor times.
 func (m *Memory) Follow(ctx context.Context, from uint64, fn func([]eventstore.Recorded) error) error {
 	for next := max(from, 1); ; {
 		if err := m.usable(ctx); err != nil {
 			return fmt.Errorf("follow: %w", err)
 		}
 		events, grown := m.store.between(next, 0)
+		for i, e := range events {
+			events[i] = eventstore.Recorded{Message: eventstore.Message{Data: e.Data}, Sequence: e.Sequence}
+		}
 		if len(events) > 0 {
 			if err := handOver(ctx, events, fn); err != nil {
 				return err

@@ -66,9 +66,9 @@ const maxRace = domain.MaxClockSkew + time.Minute
 // is nothing to check.
 var ErrNotOpened = errors.New("it was not opened: its ledger has no event; run the same `paldies campaign open` again")
 
-// Ledger is what an audit reads: *eventstore.Ledger is one, and so are
-// transparency.Entries, the offline copy. Replay gives every event once, in
-// order, and fails on a gap. The events may be kept.
+// Ledger is what an audit reads: eventstore.WithSubjects is one, and so are
+// transparency.Entries, the offline copy, which knows no subjects. Replay gives
+// every event once, in order, and fails on a gap. The events may be kept.
 type Ledger interface {
 	Replay(ctx context.Context, from, to uint64, fn func([]eventstore.Recorded) error) error
 }

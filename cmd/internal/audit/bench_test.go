@@ -246,7 +246,7 @@ func BenchmarkVerifyLedger(b *testing.B) {
 	for b.Loop() {
 		bare += bareReading(b, nc, config.Stream, events)
 		start := time.Now()
-		r, err := audit.Verify(b.Context(), campaign, ledger, codec, audit.Options{Seal: seal})
+		r, err := audit.Verify(b.Context(), campaign, eventstore.WithSubjects{Ledger: ledger}, codec, audit.Options{Seal: seal})
 		if err != nil {
 			b.Fatal(err)
 		}

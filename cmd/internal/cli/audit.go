@@ -173,7 +173,11 @@ func (a *app) auditFolder(cmd *cobra.Command, o auditOptions) error {
 func (a *app) audit(ctx context.Context, o auditOptions, l audit.Ledger, last uint64, seal *audit.Seal, model *audit.ReadModel, stream *eventstore.Ledger) error {
 	var seen atomic.Uint64
 	stop := a.progress("verify "+o.campaign, int64(last), func() int64 { return int64(seen.Load()) })
-	report, err := audit.Verify(ctx, o.campaign, l, a.codec, audit.Options{Seal: seal, Progress: seen.Store})
+	events := l
+	if stream != nil {
+		events = eventstore.WithSubjects{Ledger: stream}
+	}
+	report, err := audit.Verify(ctx, o.campaign, events, a.codec, audit.Options{Seal: seal, Progress: seen.Store})
 	stop()
 	if err != nil {
 		return err

@@ -120,9 +120,9 @@ type intakeOptions struct {
 // withIntake runs fn with an intake for a campaign.
 func (a *app) withIntake(cmd *cobra.Command, o intakeOptions, fn func(context.Context, *intake.Intake) error) error {
 	return a.withLedger(cmd, o.campaign, func(ctx context.Context, l *eventstore.Ledger) error {
-		cfg := intake.Config{Campaign: o.campaign, Ledger: l, Codec: a.codec, Now: a.now}
+		cfg := intake.Config{Campaign: o.campaign, Ledger: eventstore.WithSubjects{Ledger: l}, Codec: a.codec, Now: a.now}
 		if o.dryRun {
-			cfg.Ledger, cfg.Ballots = intake.DryRun(l), maxDryRunBallots
+			cfg.Ledger, cfg.Ballots = intake.DryRun(cfg.Ledger), maxDryRunBallots
 		}
 		if o.key {
 			key, err := a.loadKey(o)

@@ -179,7 +179,7 @@ func tamper(ctx context.Context, dataDir, campaign string, what []string) (err e
 		if !ok {
 			return fmt.Errorf("no forgery %s; there are %s and stream", name, strings.Join(slices.Sorted(maps.Keys(forgeries)), ", "))
 		}
-		f, err := readAsForger(ctx, l, codec, campaign)
+		f, err := readAsForger(ctx, eventstore.WithSubjects{Ledger: l}, codec, campaign)
 		if err != nil {
 			return err
 		}

@@ -72,7 +72,8 @@ type Ledger interface {
 	// recorded before.
 	Control(ctx context.Context, subject string, sequence uint64) (uint64, error)
 	// Replay gives the events from one sequence to another, in order and without
-	// a gap. Their Data may be kept.
+	// a gap. Their Data may be kept. An import reads ahead only when it tells their
+	// subjects, as eventstore.WithSubjects does.
 	Replay(ctx context.Context, from, to uint64, fn func([]eventstore.Recorded) error) error
 }
 
