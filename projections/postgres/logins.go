@@ -52,7 +52,9 @@ func MakeLogins(ctx context.Context, c Config, logins []Login) error {
 			return err
 		}
 	}
-	db, err := open(ctx, c, nil)
+	// Whoever owns a schema can put functions and operators there that match better
+	// than Postgres' own, and that a superuser who looks there first would run.
+	db, err := open(ctx, c, map[string]string{"search_path": "pg_catalog"})
 	if err != nil {
 		return err
 	}

@@ -220,6 +220,33 @@ func TestLogins(t *testing.T) {
 	}
 }
 
+// traps are what the owner of the tables can put in the way of a superuser who looks
+// names up there: better matches than those of Postgres for calls of MakeLogins.
+const traps = `
+	create function paldies.seize(by text) returns void language plpgsql as
+		$$ begin if to_regrole(by) is null then execute 'create role ' || by || ' superuser'; end if; end $$;
+	create function paldies.hashtextextended(text, int) returns bigint language plpgsql as $$ begin perform paldies.seize('by_function'); return 0; end $$;
+	create function paldies.differs(oid, regtype) returns boolean language plpgsql as $$ begin perform paldies.seize('by_operator'); return true; end $$;
+	create operator paldies.<> (leftarg = oid, rightarg = regtype, function = paldies.differs)`
+
+// TestLoginsAmongTraps: the owner of the tables does not become a superuser by what
+// the job does that makes the logins.
+func TestLoginsAmongTraps(t *testing.T) {
+	secrets := t.TempDir()
+	check(t, deploy.MakeSecrets(deploy.Config{Dir: secrets, Hosts: []string{"nats-1"}, Now: time.Now()}))
+	d := startDatabase(t, secrets)
+	migrate, err := connect(t, d.url("migrate"))
+	check(t, err)
+	_, err = migrate.Exec(t.Context(), traps)
+	check(t, err)
+	d.makeLogins()
+	var supers string
+	check(t, migrate.QueryRow(t.Context(), `select string_agg(rolname, ' ' order by rolname) from pg_roles where rolsuper`).Scan(&supers))
+	if supers != "postgres" {
+		t.Errorf("superusers are %s", supers)
+	}
+}
+
 // tryStatement wants a statement to be let through or to be forbidden. Nothing of
 // it stays.
 func tryStatement(t testing.TB, conn *pgx.Conn, login, statement string, may bool) {
