@@ -138,15 +138,19 @@ func loginStatements(ctx context.Context, tx pgx.Tx, logins []Login) (list []str
 const (
 	// amountFunctions are those that everybody may call by default, and that tell
 	// how much there is or was written, or write without a right on anything:
-	// large objects and the write-ahead log.
+	// large objects and the write-ahead log. Numbers of transactions are among
+	// them, for a batch is one.
 	amountFunctions = `^(pg_stat_get_.*|pg_(table|indexes|relation|total_relation|database|tablespace)_size|pg_current_wal_.*|pg_control_.*|` +
 		`pg_get_replication_slots|pg_last_committed_xact|pg_xact_commit_timestamp.*|txid_current.*|pg_current_xact_id.*|pg_current_snapshot|` +
+		`txid_status|pg_xact_status|pg_get_multixact_members|pg_lock_status|pg_export_snapshot|` +
 		`age|mxid_age|lo_.*|lowrite|pg_logical_emit_message)$`
 	// lockFunctions are those by which projectors and migrations know each other.
 	// Whoever holds their locks keeps them from working.
 	lockFunctions = `^pg_(try_)?advisory_(xact_)?lock(_shared)?$`
 	// closedToAll are the statements that leave these functions to who needs them,
-	// and of pg_class what says what there is, but not how much.
+	// and of the catalogs their own columns: what says what there is, but not how
+	// much, nor in which transaction it was written. Everybody can write a row, with
+	// alter default privileges or alter role.
 	closedToAll = `
 		with f as (select oid::regprocedure as name, oid, proname ~ $2 as locks from pg_proc
 		           where pronamespace = 'pg_catalog'::regnamespace and (proname ~ $1 and prorettype <> 'interval'::regtype or proname ~ $2))
@@ -154,12 +158,12 @@ const (
 		union all
 		select format('grant execute on function %s to %s', name, role) from f, unnest($3::text[]) role where locks
 		union all
-		select 'revoke select on pg_catalog.pg_class from public'
-		union all
-		select format('grant select (%s) on pg_catalog.pg_class to public', string_agg(quote_ident(attname), ', ' order by attnum))
-		from pg_attribute
-		where attrelid = 'pg_catalog.pg_class'::regclass and attnum > 0
-		  and attname not in ('relpages', 'reltuples', 'relallvisible', 'relallfrozen', 'relfrozenxid', 'relminmxid')`
+		select format('revoke select on pg_catalog.%1$I from public; grant select (%2$s) on pg_catalog.%1$I to public',
+		              relname, string_agg(quote_ident(attname), ', ' order by attnum))
+		from pg_class join pg_attribute on attrelid = pg_class.oid
+		where relnamespace = 'pg_catalog'::regnamespace and relkind = 'r' and has_table_privilege('public', pg_class.oid, 'select')
+		  and attnum > 0 and attname not in ('relpages', 'reltuples', 'relallvisible', 'relallfrozen', 'relfrozenxid', 'relminmxid')
+		group by relname`
 )
 
 func texts(ctx context.Context, tx pgx.Tx, query string, args ...any) ([]string, error) {

@@ -17,14 +17,17 @@ import (
 )
 
 // changing is what answers something else every time, and tells no amount: clocks,
-// chance, and what a session knows of itself.
-var changing = regexp.MustCompile(` from (pg_catalog\.(clock_timestamp|gen_random_uuid|now|pg_export_snapshot|pg_lock_status|pg_prepared_statement|random|` +
-	`statement_timestamp|timeofday|transaction_timestamp)\(\)|pg_locks|pg_prepared_statements)$`)
+// chance, and what a session has prepared.
+var changing = regexp.MustCompile(` from (pg_catalog\.(clock_timestamp|gen_random_uuid|now|pg_prepared_statement|random|` +
+	`statement_timestamp|timeofday|transaction_timestamp)\(\)|pg_prepared_statements)$`)
+
+// transactions is how many transactions write the votes of TestAmountsInCatalogs.
+const transactions = 30
 
 // TestAmountsInCatalogs reads all that the server tells who may read reports, with
 // few votes under the embargo and with many: every table and view of the catalogs,
-// and every function that needs no more than the name of a table. On a server
-// whose logins were made, nothing may be different.
+// and every function that needs no more than the name of a table or the number of
+// a transaction. On a server whose logins were made, nothing may be different.
 func TestAmountsInCatalogs(t *testing.T) {
 	url, random := pgtest.NewServer(t, map[string]string{"fsync": "off", "autovacuum": "off"}).URL("postgres"), seeded(t)
 	check(t, postgres.MakeLogins(t.Context(), postgres.Config{URL: url}, nil))
@@ -46,13 +49,19 @@ func TestAmountsInCatalogs(t *testing.T) {
 	}
 	lines(t, conn, `do $$ begin end $$`) // with the language its settings are there
 	settle()
-	few, again := everything(t, conn), everything(t, conn)
-	for i := range 3000 {
+	// A transaction that is in the future now, and is not when all votes are there.
+	later := one[string](t, url, `select (pg_current_xact_id()::text::bigint + $1)::text`, transactions/2)
+	questions := append(column(t, conn, relations), column(t, conn, functions, later)...)
+	few, again := everything(t, conn, questions), everything(t, conn, questions)
+	for i := range 100 * transactions {
 		h.Record(domain.VoteCast{Voter: domain.Pseudonym{0: byte(i), 1: byte(i >> 8), 15: 2}, Specialist: "s0", Channel: "web", Active: 1,
 			CastAt: h.Tally.AsOf().AddDate(0, 0, i%100)})
+		if i%100 == 0 {
+			check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
+		}
 	}
 	settle()
-	many := everything(t, conn)
+	many := everything(t, conn, questions)
 	if len(few) < 500 {
 		t.Errorf("only %d things are asked", len(few))
 	}
@@ -67,11 +76,44 @@ func TestAmountsInCatalogs(t *testing.T) {
 	}
 }
 
-// everything is what somebody hears who asks for all that there is.
-func everything(t *testing.T, conn *pgx.Conn) map[string]string {
+// numbered are ways to the number of a transaction, each with a part that a session
+// may set for itself.
+var numbered = []string{
+	`select txid_current()`, `select pg_current_snapshot()`, `select pg_export_snapshot()`,
+	`select txid_status(1000)`, `select pg_xact_status('1000')`, `select pg_get_multixact_members('1')`, `select age('3'::xid)`,
+	`select * from pg_locks`, `select * from pg_lock_status()`,
+	`alter default privileges revoke execute on functions from public; select xmin from pg_default_acl`,
+	`alter role reporting_ro set work_mem = '5MB'; select s.xmin from pg_db_role_setting s`,
+	`alter role reporting_ro set work_mem = '5MB'; select s.ctid from pg_db_role_setting s`,
+	`select xmin from pg_class`, `select max(xmax::text) from pg_attribute`,
+}
+
+// TestTransactionsInCatalogs: of the numbers of transactions nothing is said to who
+// may read reports.
+func TestTransactionsInCatalogs(t *testing.T) {
+	url := pgtest.NewServer(t, map[string]string{"fsync": "off"}).URL("postgres")
+	check(t, postgres.MakeLogins(t.Context(), postgres.Config{URL: url}, nil))
+	open(t, url)
+	sql(t, url, `alter role reporting_ro login password '`+secret+`'`)
+	conn, err := pgx.Connect(t.Context(), as(t, url, public, secret, ""))
+	check(t, err)
+	defer func() { check(t, conn.Close(t.Context())) }()
+	for _, table := range column(t, conn, stamped) {
+		t.Errorf("system columns of %s can be read", table)
+	}
+	for _, statement := range numbered {
+		if code := answer(t, conn, `begin read write; `+statement+`; rollback`); code != "42501" {
+			t.Errorf("%s is answered %q", statement, code)
+		}
+		lines(t, conn, `rollback`)
+	}
+}
+
+// everything is what somebody hears who asks all questions.
+func everything(t *testing.T, conn *pgx.Conn, questions []string) map[string]string {
 	t.Helper()
 	heard := make(map[string]string)
-	for _, question := range append(column(t, conn, relations), column(t, conn, functions)...) {
+	for _, question := range questions {
 		results, err := conn.PgConn().Exec(t.Context(), question).ReadAll()
 		var rows []string
 		for _, r := range results {
@@ -86,13 +128,18 @@ func everything(t *testing.T, conn *pgx.Conn) map[string]string {
 }
 
 // relations are questions for all that can be read in the catalogs, and functions
-// are those that take nothing, a table, an index, the database or a transaction.
+// are those that take nothing, a table, an index, the database or a transaction ($1
+// is one).
+// stamped are catalogs that tell of a row in which transaction it was written.
 const (
+	stamped = `
+		select distinct attrelid::regclass::text from pg_class c join pg_attribute on attrelid = c.oid
+		where relnamespace = 'pg_catalog'::regnamespace and relkind = 'r' and attnum < 0 and has_column_privilege(c.oid, attnum, 'select')`
 	relations = `
 		select format('select %s from %s', string_agg(quote_ident(attname), ', ' order by attnum), c.oid::regclass)
 		from pg_class c join pg_attribute a on a.attrelid = c.oid
 		where c.relnamespace in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) and c.relkind in ('r', 'v')
-		  and attnum > 0 and has_column_privilege(c.oid, attnum, 'select')
+		  and has_column_privilege(c.oid, attnum, 'select')
 		  and relname <> 'element_types' -- takes many seconds for what other views say
 		group by c.oid`
 	functions = `
@@ -103,14 +150,16 @@ const (
 			union all select 'oid', oid::text from pg_database where datname = current_database()
 			union all select 'name', quote_literal(current_database())
 			union all select 'xid', '''3'''
+			union all select unnest(array['bigint', 'xid', 'xid8']), quote_literal($1::text)
+			union all select unnest(array['int8', 'xid', 'xid8']), quote_literal($1::text)
 		) argument (type, value) on proargtypes[0]::regtype::text = type
 		where pronamespace = 'pg_catalog'::regnamespace and prokind = 'f' and has_function_privilege(pg_proc.oid, 'execute')
 		  and (pronargs = 0 or pronargs = 1 and value is not null)`
 )
 
-func column(t *testing.T, conn *pgx.Conn, query string) []string {
+func column(t *testing.T, conn *pgx.Conn, query string, args ...any) []string {
 	t.Helper()
-	rows, err := conn.Query(t.Context(), query)
+	rows, err := conn.Query(t.Context(), query, args...)
 	check(t, err)
 	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	check(t, err)
