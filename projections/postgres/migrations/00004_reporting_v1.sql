@@ -6,7 +6,9 @@
 -- owner, for each campaign that is shown: who asks needs no right on the tables,
 -- and EXPLAIN tells a function and no numbers of rows behind it. A condition of
 -- a view would not do. It can be evaluated late, EXPLAIN shows estimates from
--- rows that nobody may see, and EXPLAIN ANALYZE how many were filtered out.
+-- rows that nobody may see, and EXPLAIN ANALYZE how many were filtered out. The
+-- pages of positions, which every batch writes, EXPLAIN tells all the same: a
+-- function around them has the same buffers (docs/reporting.md).
 --
 -- The functions sort, because the order of rows can give away the plan, and so
 -- how many rows other campaigns have. The views do not, for whoever reads them
