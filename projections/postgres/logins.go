@@ -2,11 +2,13 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Roles of which logins are members. Those of reports are made by Migrate; the
@@ -71,8 +73,19 @@ func MakeLogins(ctx context.Context, c Config, logins []Login) error {
 			return db.explain(err)
 		}
 	}
-	return db.explain(pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
-		// Two who change one role at once fail.
+	for range roleAttempts {
+		err = db.makeLogins(ctx, logins)
+		if answer := new(pgconn.PgError); !errors.As(err, &answer) || !slices.Contains(roleChanged, answer.Code) {
+			return db.explain(err)
+		}
+	}
+	return fmt.Errorf("roles were changed by others at each of %d attempts: run it again (%w)", roleAttempts, err)
+}
+
+func (db *DB) makeLogins(ctx context.Context, logins []Login) error {
+	return pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
+		// Two who change one role at once fail. The lock is this database's: for
+		// another one of the server it is tried again.
 		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended('paldies logins', 0))`); err != nil {
 			return err
 		}
@@ -81,7 +94,7 @@ func MakeLogins(ctx context.Context, c Config, logins []Login) error {
 			return err
 		}
 		return execAll(ctx, tx, statements)
-	}))
+	})
 }
 
 // loginStatements make roles, give logins their passwords and nothing that they do
@@ -91,8 +104,12 @@ func loginStatements(ctx context.Context, tx pgx.Tx, logins []Login) (list []str
 	if err != nil {
 		return nil, err
 	}
-	databases, err := texts(ctx, tx, `select quote_ident(datname) from pg_database order by datname = current_database()`)
+	databases, err := texts(ctx, tx, `select quote_ident(datname) from pg_database order by datname`)
 	if err != nil {
+		return nil, err
+	}
+	var here string
+	if err := tx.QueryRow(ctx, `select quote_ident(current_database())`).Scan(&here); err != nil {
 		return nil, err
 	}
 	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
@@ -105,7 +122,6 @@ func loginStatements(ctx context.Context, tx pgx.Tx, logins []Login) (list []str
 	for _, name := range databases {
 		add("revoke all on database %s from public", name)
 	}
-	here := databases[len(databases)-1]
 	for _, role := range append([]string{ProjectorRole, ReaderRole}, reportingRoles...) {
 		create(role)
 		add("grant connect on database %s to %s", here, role)

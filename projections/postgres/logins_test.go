@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -107,6 +108,25 @@ func TestTransactionsInCatalogs(t *testing.T) {
 		}
 		lines(t, conn, `rollback`)
 	}
+}
+
+// TestLoginsAtOnce: several make the logins of a server, through each of two
+// databases.
+func TestLoginsAtOnce(t *testing.T) {
+	url := pgtest.NewServer(t, map[string]string{"fsync": "off"}).URL("postgres")
+	sql(t, url, `create database cita`)
+	var makers sync.WaitGroup
+	for _, database := range []string{"postgres", "cita", "postgres", "cita"} {
+		config := postgres.Config{URL: as(t, url, "", "", database)}
+		makers.Go(func() {
+			for range 3 {
+				if err := postgres.MakeLogins(t.Context(), config, nil); err != nil {
+					t.Errorf("through %s: %v", database, err)
+				}
+			}
+		})
+	}
+	makers.Wait()
 }
 
 // everything is what somebody hears who asks all questions.

@@ -128,7 +128,7 @@ func (db *DB) makeRole(ctx context.Context, role string) (refused []string, err 
 
 // roleChanged are the answers of Postgres to who changes a role while somebody
 // else does. Roles belong to the whole server, so it may be for another database.
-var roleChanged = []string{"42710", "23505", "XX000"}
+var roleChanged = []string{"42710", "23505", "XX000", "40P01"}
 
 // lacking are the statements that make a role what it is to be. What somebody has
 // set stays as it is.
