@@ -137,10 +137,11 @@ func loginStatements(ctx context.Context, tx pgx.Tx, logins []Login) (list []str
 			add("grant %s to %s", l.Role, l.Name)
 		}
 	}
-	// What reports sort can then fill no disk. Only a superuser may set that.
-	for _, role := range reportingRoles {
-		add("alter role %s set temp_file_limit = '1GB'", role)
+	sorting, err := texts(ctx, tx, unlimited, reportingRoles)
+	if err != nil {
+		return nil, err
 	}
+	list = append(list, sorting...)
 	var owners []string
 	for _, l := range logins {
 		if l.Role == "" {
@@ -150,6 +151,12 @@ func loginStatements(ctx context.Context, tx pgx.Tx, logins []Login) (list []str
 	closing, err := texts(ctx, tx, closedToAll, amountFunctions, lockFunctions, append(owners, ProjectorRole))
 	return append(list, closing...), err
 }
+
+// unlimited are the statements that bound what reports sort, which can then fill no
+// disk, where nobody has. Only a superuser may set that.
+const unlimited = `
+	select format('alter role %I set temp_file_limit = ''1GB''', rolname) from pg_roles
+	where rolname = any ($1) and not exists (select from unnest(rolconfig) set where set like 'temp_file_limit=%')`
 
 const (
 	// amountFunctions are those that everybody may call by default, and that tell

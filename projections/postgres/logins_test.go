@@ -110,6 +110,24 @@ func TestTransactionsInCatalogs(t *testing.T) {
 	}
 }
 
+// TestLimitsStay: what somebody has set for a role of reports stays, until it is reset.
+func TestLimitsStay(t *testing.T) {
+	url := pgtest.NewServer(t, map[string]string{"fsync": "off"}).URL("postgres")
+	expect := func(want string) {
+		t.Helper()
+		check(t, postgres.MakeLogins(t.Context(), postgres.Config{URL: url}, nil))
+		const settings = `select string_agg(s, ' ' order by s) from pg_roles, unnest(rolconfig) s where rolname = 'reporting_ro' and s ~ '^(temp_file_limit|statement_timeout)='`
+		if got := one[string](t, url, settings); got != want {
+			t.Errorf("the limits are %s, want %s", got, want)
+		}
+	}
+	expect(`statement_timeout=30s temp_file_limit=1GB`)
+	sql(t, url, `alter role reporting_ro set temp_file_limit = '3GB'; alter role reporting_ro set statement_timeout = 0`)
+	expect(`statement_timeout=0 temp_file_limit=3GB`)
+	sql(t, url, `alter role reporting_ro reset all`)
+	expect(`statement_timeout=30s temp_file_limit=1GB`)
+}
+
 // TestLoginsAtOnce: several make the logins of a server, through each of two
 // databases.
 func TestLoginsAtOnce(t *testing.T) {
