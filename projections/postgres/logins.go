@@ -44,10 +44,11 @@ func (l Login) validate() error {
 }
 
 // MakeLogins makes the users of a server that is there for these read models only,
-// or gives those that are there other passwords. Nobody else can connect to any
-// of its databases afterwards, and nobody but a superuser is told how much is in
-// the tables: from that one could guess counts under the embargo. It needs a
-// superuser.
+// or gives those that are there other passwords, and takes from them what they are
+// members of besides. What everybody may by default, Postgres' "public", is taken
+// away where it connects to a database or tells how much is in the tables, from
+// which one could guess counts under the embargo; whom somebody has given such a
+// right by name keeps it. It needs a superuser.
 func MakeLogins(ctx context.Context, c Config, logins []Login) error {
 	for _, l := range logins {
 		if err := l.validate(); err != nil {
@@ -97,8 +98,8 @@ func (db *DB) makeLogins(ctx context.Context, logins []Login) error {
 	})
 }
 
-// loginStatements make roles, give logins their passwords and nothing that they do
-// not need, and close the databases to everybody else.
+// loginStatements make roles, give logins their passwords and one role each, and
+// take from public what MakeLogins says.
 func loginStatements(ctx context.Context, tx pgx.Tx, logins []Login) (list []string, err error) {
 	roles, err := texts(ctx, tx, `select rolname from pg_roles`)
 	if err != nil {
@@ -126,6 +127,15 @@ func loginStatements(ctx context.Context, tx pgx.Tx, logins []Login) (list []str
 		create(role)
 		add("grant connect on database %s to %s", here, role)
 	}
+	var names, groups []string
+	for _, l := range logins {
+		names, groups = append(names, l.Name), append(groups, l.Role)
+	}
+	leaving, err := texts(ctx, tx, unwanted, names, groups)
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, leaving...)
 	for _, l := range logins {
 		create(l.Name)
 		add("alter role %s login nosuperuser nocreatedb nocreaterole noreplication nobypassrls password '%s'", l.Name, l.Verifier)
@@ -151,6 +161,14 @@ func loginStatements(ctx context.Context, tx pgx.Tx, logins []Login) (list []str
 	closing, err := texts(ctx, tx, closedToAll, amountFunctions, lockFunctions, append(owners, ProjectorRole))
 	return append(list, closing...), err
 }
+
+// unwanted are the statements that take logins ($1) out of roles that are not theirs
+// ($2): an administrator's mistake, or another version's roles.
+const unwanted = `
+	select format('revoke %I from %I', r.rolname, m.rolname)
+	from pg_auth_members join pg_roles r on r.oid = roleid join pg_roles m on m.oid = member
+	join unnest($1::text[], $2::text[]) login (name, role) on name = m.rolname
+	where role <> r.rolname`
 
 // unlimited are the statements that bound what reports sort, which can then fill no
 // disk, where nobody has. Only a superuser may set that.

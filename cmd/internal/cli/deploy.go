@@ -64,9 +64,10 @@ func (a *app) deployLoginsCommand() *cobra.Command {
 		Use:   "logins --dir DIR --database-url URL",
 		Short: "Make the users of Postgres, or give them the passwords of the secrets",
 		Long: "Make the users that the roles of a deployment log in as, with the passwords that deploy\n" +
-			"secrets made, and take from everybody else the right to connect. It needs a superuser,\n" +
-			"and a server that is there for this deployment only. Run migrate afterwards, which\n" +
-			"gives them their rights. It can be run again at any time.",
+			"secrets made, and take from the server's public the right to connect. Whom somebody\n" +
+			"gave that right by name keeps it. It needs a superuser, and a server that is there for\n" +
+			"this deployment only. Run migrate afterwards, which gives them their rights. It can be\n" +
+			"run again at any time.",
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "the folder logins of the secrets (needed)")

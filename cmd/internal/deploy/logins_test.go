@@ -191,7 +191,17 @@ func TestLogins(t *testing.T) {
 	// Other secrets are other passwords, but not the superuser's, and no right is lost.
 	check(t, os.Remove(filepath.Join(secrets, "authority", "ca.key")))
 	check(t, deploy.MakeSecrets(made))
+	// Nor do they keep one that is not theirs.
+	_, err = super.Exec(t.Context(), `grant reporting_chancellery to auditor, reporting_ro; grant paldies_reader to projector; grant postgres to migrate`)
+	check(t, err)
 	d.makeLogins()
+	var members string
+	check(t, super.QueryRow(t.Context(), `
+		select string_agg(format('%s in %s', member::regrole, roleid::regrole), ', ' order by member::regrole::text)
+		from pg_auth_members where member::regrole::text = any ($1)`, logins).Scan(&members))
+	if want := "admin in paldies_reader, auditor in paldies_reader, dashboard in paldies_reader, projector in paldies_projector"; members != want {
+		t.Errorf("roles and their members are %s, want %s", members, want)
+	}
 	for _, login := range logins {
 		if _, err := connect(t, before[login]); answer(t, err) != "28P01" {
 			t.Errorf("%s connects with the old password: %v", login, err)
