@@ -69,6 +69,11 @@ const (
 // and roles that know different ones would not find each other.
 var ErrComplete = errors.New("the secrets are there already")
 
+// ErrOlder says that the secrets are there, and that those of Postgres' logins are
+// not: they are an older version's, whose tables belong to its superuser.
+var ErrOlder = errors.New("the secrets are an older version's, without logins of Postgres: " +
+	"replace them, and empty the volume of Postgres too (docs/runbook.md, Upgrade)")
+
 // Config says for what secrets are made.
 type Config struct {
 	Dir   string   // where they are put, a folder for each server and role
@@ -101,6 +106,9 @@ func MakeSecrets(c Config) error {
 	}
 	complete := filepath.Join(c.Dir, "authority", "ca.key")
 	if _, err := os.Stat(complete); err == nil {
+		if _, err := os.Stat(filepath.Join(c.Dir, loginsDir)); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: %s", ErrOlder, c.Dir)
+		}
 		return fmt.Errorf("%w: %s", ErrComplete, c.Dir)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err

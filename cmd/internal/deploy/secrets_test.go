@@ -48,4 +48,10 @@ func TestSecretsMadeAnew(t *testing.T) {
 			t.Errorf("%s is the same: %t", name, same)
 		}
 	}
+	if err := os.RemoveAll(filepath.Join(c.Dir, "logins")); err != nil {
+		t.Fatal(err)
+	}
+	if err := deploy.MakeSecrets(c); !errors.Is(err, deploy.ErrOlder) {
+		t.Errorf("those of an older version: %v", err)
+	}
 }
