@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery/dns"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -24,7 +25,15 @@ type config struct {
 		ScrapeInterval     model.Duration `yaml:"scrape_interval"`
 		EvaluationInterval model.Duration `yaml:"evaluation_interval"`
 	}
-	RuleFiles     []string `yaml:"rule_files"`
+	RuleFiles []string `yaml:"rule_files"`
+	Alerting  struct { // which the runbook asks for
+		Alertmanagers []struct {
+			Scheme        string
+			PathPrefix    string               `yaml:"path_prefix"`
+			StaticConfigs []*targetgroup.Group `yaml:"static_configs"`
+			DNS           []dns.SDConfig       `yaml:"dns_sd_configs"`
+		}
+	}
 	ScrapeConfigs []struct {
 		JobName        string            `yaml:"job_name"`
 		DNS            []dns.SDConfig    `yaml:"dns_sd_configs"`
@@ -76,6 +85,21 @@ func TestPrometheus(t *testing.T) {
 	}
 	if alerts < 10 {
 		t.Errorf("only %d alerts are read", alerts)
+	}
+}
+
+// TestAlerting: whoever does as the runbook says names an Alertmanager, and is not
+// refused here.
+func TestAlerting(t *testing.T) {
+	named := func(targets string) error {
+		_, err := parse(append(read(t, "prometheus.yml"), "\nalerting:\n  alertmanagers:\n    - static_configs: [ { "+targets+" } ]\n"...))
+		return err
+	}
+	if err := named("targets: [ alerts.example.lv:9093 ]"); err != nil {
+		t.Errorf("an Alertmanager is refused: %v", err)
+	}
+	if err := named("target: alerts.example.lv:9093"); err == nil {
+		t.Error("a misspelt Alertmanager is not seen")
 	}
 }
 
