@@ -152,7 +152,8 @@ func (r *Rebuild) Fold(ctx context.Context) error {
 }
 
 // analyze lets the first questions to many new rows have good plans. Postgres does it
-// by itself too, a little later: where it cannot be done, nothing is lost.
+// by itself too, a little later: where it cannot be done, nothing is lost. Only the
+// tables' owner may: for the projector of a deployment Postgres warns and leaves it out.
 func (r *Rebuild) analyze(ctx context.Context) {
 	for _, c := range counted {
 		if _, err := r.db.pool.Exec(ctx, "analyze "+c.table); err != nil {
