@@ -93,6 +93,11 @@ func (m *model) Apply(ctx context.Context, b *projections.Batch) error {
 		if err != nil {
 			return err
 		}
+		if b.From.Sequence == 0 && m.table == livePositions {
+			if _, err := tx.Exec(ctx, `insert into live (campaign, id) values ($1, $2)`, key, m.campaign); err != nil {
+				return err
+			}
+		}
 		added, err := copyCells(ctx, tx, key, b.Cells)
 		if err != nil {
 			return err

@@ -25,7 +25,7 @@ import (
 var benchVotes = flag.Int("votes", 100_000, "votes in BenchmarkProjection; the figures in the package comment are of 5000000")
 
 // empty begins anew.
-const empty = `truncate paldies.positions, paldies.rebuilds, paldies.campaigns, paldies.channels, paldies.specialists,
+const empty = `truncate paldies.positions, paldies.live, paldies.rebuilds, paldies.campaigns, paldies.channels, paldies.specialists,
 	paldies.placements, paldies.totals, paldies.hours, paldies.cells`
 
 // windowEvents is how many events at the beginning and at the end are compared.
@@ -247,6 +247,7 @@ func delays(acked []mark, clock *clocked) []time.Duration {
 const fill = `
 	insert into positions (id, stream, identity, sequence, hash, recorded_at, votes, voters, void, changed, fold)
 	select 'kampana-' || n, '', sha256(''), 1, sha256(''), now(), 0, 0, 0, 1, 1 from generate_series(2008, 2018) n;
+	insert into live select campaign, id from positions;
 	insert into campaigns (campaign, title, opens_at, opens_on, closes_at, timezone, votes_per_voter, status, closed_at, published_event, published_sequence)
 	select campaign, id, timestamptz '2017-11-12 22:00Z', '2017-11-13', timestamptz '2018-11-11 22:00Z', 'Europe/Riga', 0, 'published', 1, 1, 1 from positions;
 	insert into channels select campaign, n, (array['web', 'mobile', 'in_person'])[n + 1], 'verified' from positions, generate_series(0, 2) n;

@@ -31,5 +31,5 @@ func Keyed() (tables []string) {
 	for _, c := range counted {
 		tables = append(tables, c.table)
 	}
-	return append(tables, livePositions, builtPositions, "retired")
+	return append(tables, livePositions, "live", builtPositions, "retired")
 }

@@ -378,6 +378,7 @@ func (r *Rebuild) Switch(ctx context.Context) (at projections.Position, err erro
 			set campaign = b.campaign, stream = b.stream, recorded_at = b.recorded_at,
 			    votes = b.votes, voters = b.voters, void = b.void, changed = b.changed, fold = b.fold
 			from rebuilds b where p.id = $1 and b.id = $1`, r.Campaign)
+		statements.Queue(`update live set campaign = $2 where id = $1`, r.Campaign, built.key)
 		statements.Queue(`delete from rebuilds where id = $1`, r.Campaign)
 		return tx.SendBatch(ctx, statements).Close()
 	})
@@ -406,7 +407,9 @@ func (r *Rebuild) switchFirst(ctx context.Context, tx pgx.Tx) error {
 	if inserted.RowsAffected() == 0 {
 		return fmt.Errorf("%w: there is one to be read by now", projections.ErrMoved)
 	}
-	_, err = tx.Exec(ctx, `delete from rebuilds where id = $1`, r.Campaign)
+	_, err = tx.Exec(ctx, `
+		with gone as (delete from rebuilds where id = $1 returning campaign, id)
+		insert into live (campaign, id) select campaign, id from gone`, r.Campaign)
 	return err
 }
 

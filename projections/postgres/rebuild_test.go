@@ -397,7 +397,7 @@ func TestRebuildAhead(t *testing.T) {
 var rowsOf = struct {
 	version int
 	rows    string
-}{1, "5cd287186078f29c16213f9cc9eba4a2f9bf7a6c9ed9879115d818b54ae21dc6"}
+}{1, "27bd9549cc2e38987e894e2fb650c399f6bd898bd1508ce00a7fd02fd95b6c64"}
 
 // TestStoredVersion: what stores other rows has another version, see
 // projections.FoldVersion.

@@ -465,10 +465,10 @@ func attacks() (list []string) {
 		`select * from pg_catalog.pg_statistic`,
 		`select votes from reporting_v1.specialist_totals union all select votes from paldies.totals`,
 	}
-	for _, table := range []string{"positions", "campaigns", "channels", "specialists", "placements", "totals", "hours", "cells", "reported"} {
+	for _, table := range []string{"positions", "campaigns", "channels", "specialists", "placements", "totals", "hours", "cells", "live", "rebuilds", "reported"} {
 		list = append(list, `table paldies.`+table, `explain table paldies.`+table, `copy paldies.`+table+` to stdout`)
 	}
-	for _, function := range []string{"reported_specialists", "reported_places", "reported_channels", "reported_hours", "reported_days", "standings", "places"} {
+	for _, function := range []string{"reported_position", "reported_specialists", "reported_places", "reported_channels", "reported_hours", "reported_days", "standings", "places"} {
 		list = append(list, `select * from paldies.`+function+`(1)`)
 	}
 	for _, view := range views {
@@ -585,4 +585,43 @@ func firstDifference(a, b string) string {
 		}
 	}
 	return fmt.Sprintf("%d and %d lines", len(as), len(bs))
+}
+
+// TestPagesUnderEmbargo: while somebody keeps old versions of rows, the table that
+// every batch writes grows. EXPLAIN does not tell who may not see the counts.
+func TestPagesUnderEmbargo(t *testing.T) {
+	const batches = 300
+	url, random := pgtest.NewDatabase(t), seeded(t)
+	db := open(t, url)
+	h, campaigns := campaign(t)
+	for range 20 {
+		h.Vote(random.IntN)
+	}
+	check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
+	keeper, err := pgx.Connect(t.Context(), url)
+	check(t, err)
+	defer keeper.Close(context.WithoutCancel(t.Context()))
+	_, err = keeper.Exec(t.Context(), `begin isolation level repeatable read; select * from paldies.positions`)
+	check(t, err)
+	conn := reader(t, url, public)
+	var before string
+	for _, view := range views {
+		for _, explain := range []string{`explain `, `explain (analyze, buffers, timing off, summary off) `} {
+			lines(t, conn, explain+`select * from reporting_v1.`+view) // what a session reads once
+			before += lines(t, conn, explain+`select * from reporting_v1.`+view)
+		}
+	}
+	sql(t, url, fmt.Sprintf(`do $$ begin for i in 1..%d loop update paldies.positions set recorded_at = now(); commit; end loop; end $$`, batches))
+	var after string
+	for _, view := range views {
+		for _, explain := range []string{`explain `, `explain (analyze, buffers, timing off, summary off) `} {
+			after += lines(t, conn, explain+`select * from reporting_v1.`+view)
+		}
+	}
+	if before != after {
+		t.Errorf("after %d batches plans are others: %s", batches, firstDifference(before, after))
+	}
+	if pages := one[int](t, url, `select pg_relation_size('paldies.positions') / current_setting('block_size')::int`); pages < 5 {
+		t.Errorf("the table has %d pages, so that there is nothing to be seen", pages)
+	}
 }

@@ -6,30 +6,49 @@
 -- owner, for each campaign that is shown: who asks needs no right on the tables,
 -- and EXPLAIN tells a function and no numbers of rows behind it. A condition of
 -- a view would not do. It can be evaluated late, EXPLAIN shows estimates from
--- rows that nobody may see, and EXPLAIN ANALYZE how many were filtered out. The
--- pages of positions, which every batch writes, EXPLAIN tells all the same: a
--- function around them has the same buffers (docs/reporting.md).
+-- rows that nobody may see, and EXPLAIN ANALYZE how many were filtered out. What
+-- every batch writes is not looked at for a campaign that is not shown, since the
+-- number of its pages tells how often it was written; so the keys of campaigns are
+-- in a table of their own.
 --
 -- The functions sort, because the order of rows can give away the plan, and so
 -- how many rows other campaigns have. The views do not, for whoever reads them
 -- sorts anyway. Names carry the Latvian collation, in whose order they then come.
 
 -- +goose Up
+create table live (
+    campaign int  primary key,
+    id       text not null unique
+);
+comment on table live is 'the campaigns and the keys of their read models; written when there is another one, and not when counts change';
+insert into live select campaign, id from positions;
+
+-- +goose StatementBegin
+create function reported_position(of_campaign int, published_sequence bigint, everything boolean)
+returns table (results text, sequence bigint, recorded_at timestamptz, votes bigint, voters bigint)
+language sql stable security definer
+begin atomic
+    select case when $2 = 0 then 'embargo' when p.changed > $2 then 'correction pending' else 'public' end,
+           p.sequence, p.recorded_at, p.votes, p.voters
+    from positions p
+    where ($2 <> 0 or $3) and p.campaign = $1
+    union all
+    select 'embargo', null, null, null, null
+    where $2 = 0 and not $3;
+end;
+-- +goose StatementEnd
+
 create view reported with (security_barrier) as
-select c.campaign, p.id, c.title, c.timezone, c.opens_at, c.closes_at, c.status, k.results,
-       k.results = 'public' or a.everything as shown,
+select c.campaign, l.id, c.title, c.timezone, c.opens_at, c.closes_at, c.status, p.results,
+       p.results = 'public' or a.everything as shown,
        c.published_sequence, p.sequence, p.recorded_at, p.votes, p.voters
-from positions p
-join campaigns c on c.campaign = p.campaign
-cross join lateral (
-    select case when c.published_sequence = 0 then 'embargo'
-                when p.changed > c.published_sequence then 'correction pending'
-                else 'public' end as results
-) k
+from live l
+join campaigns c on c.campaign = l.campaign
 cross join (
     -- The role need not exist; then nobody is the Chancellery.
     select exists (select from pg_catalog.pg_roles where rolname = 'reporting_chancellery' and pg_has_role(oid, 'USAGE')) as everything
-) a;
+) a
+cross join lateral reported_position(c.campaign, c.published_sequence, a.everything) p;
 comment on view reported is 'the campaigns, and whether who asks may see their counts';
 comment on column reported.results is 'public only while nothing has changed since what was certified and published: there are no other counts here than those of the position';
 
@@ -262,9 +281,11 @@ comment on column reporting_v1.velocity.votes_per_hour_7d is 'the mean of the 16
 revoke all on schema reporting_v1 from public;
 revoke all on all tables in schema reporting_v1 from public;
 revoke all on table reported from public;
-revoke all on function reported_specialists, reported_places, reported_channels, reported_hours, reported_days from public;
+revoke all on function reported_position, reported_specialists, reported_places, reported_channels, reported_hours, reported_days from public;
 
 -- +goose Down
 drop schema reporting_v1 cascade;
 drop function reported_specialists, reported_places, reported_channels, reported_hours, reported_days;
 drop view reported;
+drop function reported_position;
+drop table live;
