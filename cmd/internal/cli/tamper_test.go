@@ -19,7 +19,6 @@ import (
 	"sakipaldies.lv/ledger/cmd/internal/node"
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore"
-	"sakipaldies.lv/ledger/projections"
 )
 
 // holds is what a process says that has a data directory to itself.
@@ -179,7 +178,7 @@ func tamper(ctx context.Context, dataDir, campaign string, what []string) (err e
 		if !ok {
 			return fmt.Errorf("no forgery %s; there are %s and stream", name, strings.Join(slices.Sorted(maps.Keys(forgeries)), ", "))
 		}
-		f, err := readAsForger(ctx, eventstore.WithSubjects{Ledger: l}, codec, campaign)
+		f, err := readAsForger(ctx, l, codec, campaign)
 		if err != nil {
 			return err
 		}
@@ -192,10 +191,10 @@ func tamper(ctx context.Context, dataDir, campaign string, what []string) (err e
 
 // readAsForger learns what a forgery needs. Events that cannot be decoded,
 // which are forgeries themselves, are no obstacle.
-func readAsForger(ctx context.Context, l projections.Replayer, codec *domain.Codec, campaign string) (*forger, error) {
+func readAsForger(ctx context.Context, l *eventstore.Ledger, codec *domain.Codec, campaign string) (*forger, error) {
 	f := &forger{campaign: campaign, now: domain.Timestamp(time.Now()), stranger: domain.Pseudonym(uuid.New()),
 		last: make(map[string]uint64), subjects: make(map[uint64]string)}
-	err := l.Replay(ctx, 1, 0, func(batch []eventstore.Recorded) error {
+	err := eventstore.WithSubjects{Ledger: l}.Replay(ctx, 1, 0, func(batch []eventstore.Recorded) error {
 		for _, rec := range batch {
 			f.last[rec.Subject], f.subjects[rec.Sequence] = rec.Sequence, rec.Subject
 			e, err := codec.Decode(rec.Data)
