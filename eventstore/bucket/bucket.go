@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -44,34 +45,61 @@ func Open(ctx context.Context, js jetstream.JetStream, c jetstream.KeyValueConfi
 // replica that is behind. Errors are ErrNoKey, ErrNoBucket and
 // eventstore.ErrUnavailable.
 func Load(ctx context.Context, nc *nats.Conn, bucket, key string) (value []byte, revision uint64, err error) {
-	ask, err := json.Marshal(map[string]string{"last_by_subj": "$KV." + bucket + "." + key})
+	e, err := get(ctx, nc, bucket, map[string]any{"last_by_subj": prefix(bucket) + key})
+	if errors.Is(err, ErrNoKey) {
+		err = fmt.Errorf("%w %s", err, key)
+	}
+	return e.Value, e.Revision, err
+}
+
+// Entry is what a bucket holds, or held before.
+type Entry struct {
+	Key      string
+	Value    []byte // empty when the key was deleted
+	Revision uint64
+}
+
+// Next reads the first entry above a revision from the leader; ErrNoKey says that
+// there is none. So a bucket is read, and followed by who asks again. The bucket's
+// own listing and watching make consumers, which readers are not allowed.
+func Next(ctx context.Context, nc *nats.Conn, bucket string, after uint64) (Entry, error) {
+	return get(ctx, nc, bucket, map[string]any{"seq": after + 1, "next_by_subj": prefix(bucket) + ">"})
+}
+
+// get asks the leader for a message.
+func get(ctx context.Context, nc *nats.Conn, bucket string, which map[string]any) (Entry, error) {
+	ask, err := json.Marshal(which)
 	if err != nil {
-		return nil, 0, err
+		return Entry{}, err
 	}
 	msg, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+Stream(bucket), ask)
 	if err != nil {
-		return nil, 0, fmt.Errorf("bucket %s: %w: %w", bucket, eventstore.ErrUnavailable, err)
+		return Entry{}, fmt.Errorf("bucket %s: %w: %w", bucket, eventstore.ErrUnavailable, err)
 	}
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
 		Message struct {
+			Subject  string `json:"subject"`
 			Sequence uint64 `json:"seq"`
 			Data     []byte `json:"data"`
 		} `json:"message"`
 	}
 	if err := json.Unmarshal(msg.Data, &answer); err != nil {
-		return nil, 0, fmt.Errorf("bucket %s: %w: the server's answer: %w", bucket, eventstore.ErrUnavailable, err)
+		return Entry{}, fmt.Errorf("bucket %s: %w: the server's answer: %w", bucket, eventstore.ErrUnavailable, err)
 	}
-	switch {
+	switch m := answer.Message; {
 	case answer.Error == nil:
-		return answer.Message.Data, answer.Message.Sequence, nil
+		return Entry{strings.TrimPrefix(m.Subject, prefix(bucket)), m.Data, m.Sequence}, nil
 	case answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
-		return nil, 0, fmt.Errorf("bucket %s: %w %s", bucket, ErrNoKey, key)
+		return Entry{}, fmt.Errorf("bucket %s: %w", bucket, ErrNoKey)
 	case answer.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound:
-		return nil, 0, fmt.Errorf("%w: %s", ErrNoBucket, bucket)
+		return Entry{}, fmt.Errorf("%w: %s", ErrNoBucket, bucket)
 	}
-	return nil, 0, fmt.Errorf("bucket %s: %w: %w", bucket, eventstore.ErrUnavailable, answer.Error)
+	return Entry{}, fmt.Errorf("bucket %s: %w: %w", bucket, eventstore.ErrUnavailable, answer.Error)
 }
+
+// prefix is what the subjects of a bucket's keys begin with.
+func prefix(bucket string) string { return "$KV." + bucket + "." }
 
 // Stream is the name of the stream behind a bucket.
 func Stream(bucket string) string { return "KV_" + bucket }

@@ -21,9 +21,9 @@ const (
 	// followPause is the pause before the bucket is looked for again, when it
 	// is not there or cannot be followed.
 	followPause = 500 * time.Millisecond
-	// lookInterval is how often a Book makes sure that it has missed nothing.
-	// A watch ends without a word when the client cannot set it up again.
-	lookInterval = 5 * time.Second
+	// lookInterval is how often a Book looks for what is new. It does without the
+	// bucket's own watch, which would make a consumer.
+	lookInterval = 500 * time.Millisecond
 )
 
 // What is wrong with a token, and with a Book.
@@ -41,9 +41,6 @@ var (
 var (
 	errNoBucket = errors.New("there is no bucket " + bucketName + ": `paldies credential add` makes it")
 	errReplaced = errors.New("the bucket " + bucketName + " was replaced by another one")
-	errStalled  = errors.New("the watch of the bucket " + bucketName + " has stalled")
-	errAgain    = errors.New("the connection is back")
-	errEnded    = errors.New("the watch of the bucket " + bucketName + " has ended")
 )
 
 // Book is what a worker knows of all credentials. Check may be called by any
@@ -143,9 +140,6 @@ func (b *Book) Run(ctx context.Context) error {
 			return ctx.Err()
 		case b.nc.IsClosed():
 			return fmt.Errorf("credentials: %w: %w", eventstore.ErrUnavailable, nats.ErrConnectionClosed)
-		case errors.Is(err, errAgain):
-			said = ""
-			continue
 		case err.Error() != said: // not the same again and again
 			b.log.WarnContext(ctx, "credentials are not followed right now; what is known stays in force", "error", err)
 			said = err.Error()
@@ -169,43 +163,47 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // follow reads the bucket and then what changes, until something is wrong.
 func (b *Book) follow(ctx context.Context) error {
-	// A server that was started again has lost the watch, and the client would
-	// notice only after two missed heartbeats, of five seconds each.
-	connected := b.nc.StatusChanged(nats.CONNECTED)
-	defer b.nc.RemoveStatusListener(connected)
-	f := &following{book: b, read: make(map[string]*stored)}
-	if err := f.begin(ctx); err != nil {
+	info, err := b.state(ctx)
+	if err != nil {
 		if errors.Is(err, errNoBucket) && b.known.Load() == nil {
 			b.publish(nil) // Nobody was ever given a credential.
 		}
 		return err
 	}
-	watching, stop := context.WithCancel(ctx)
-	defer stop()
-	w, err := f.kv.WatchAll(watching)
+	created := info.Created
+	known, seen, err := b.read(ctx, make(map[string]*stored), 0)
 	if err != nil {
-		return fmt.Errorf("bucket %s: %w: %w", bucketName, eventstore.ErrUnavailable, err)
+		return err
 	}
-	defer stopWatch(w)
-	look := time.NewTicker(b.look)
-	defer look.Stop()
+	b.publish(known)
 	for {
-		select {
-		case e, open := <-w.Updates():
-			if !open {
-				return errEnded
-			}
-			f.take(ctx, e)
-		case <-connected:
-			return errAgain
-		case <-look.C:
-			if err := f.check(ctx); err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := pause(ctx, b.look); err != nil {
+			return err
 		}
+		info, err := b.state(ctx)
+		switch {
+		case err != nil:
+			return err
+		case !info.Created.Equal(created) || info.State.LastSeq < seen:
+			return errReplaced
+		case info.State.LastSeq == seen:
+			continue
+		}
+		if known, seen, err = b.read(ctx, maps.Clone(known), seen); err != nil {
+			return err
+		}
+		b.publish(known)
 	}
+}
+
+// read enters all that the bucket has above a revision into what will be known
+// next, and says up to which one that is.
+func (b *Book) read(ctx context.Context, next map[string]*stored, seen uint64) (map[string]*stored, uint64, error) {
+	err := entries(ctx, b.nc, seen, func(e bucket.Entry) {
+		b.enter(ctx, next, e)
+		seen = e.Revision
+	})
+	return next, seen, err
 }
 
 // publish makes it known.
@@ -214,33 +212,10 @@ func (b *Book) publish(known map[string]*stored) {
 	b.changed()
 }
 
-// following is one watch of one bucket. Only follow's goroutine has it.
-type following struct {
-	book    *Book
-	kv      jetstream.KeyValue
-	created time.Time          // the bucket's
-	read    map[string]*stored // what was read so far; nil once it was published
-	seen    uint64             // last revision that the watch has brought
-	owed    uint64             // last revision of the bucket at the former look
-}
-
-// begin finds the bucket.
-func (f *following) begin(ctx context.Context) error {
-	ctx, stop := context.WithTimeout(ctx, requestTimeout)
-	defer stop()
-	info, err := f.book.state(ctx)
-	if err != nil {
-		return err
-	}
-	f.created = info.Created
-	if f.kv, err = f.book.js.KeyValue(ctx, bucketName); err != nil {
-		return fmt.Errorf("bucket %s: %w: %w", bucketName, eventstore.ErrUnavailable, err)
-	}
-	return nil
-}
-
 // state asks the stream's leader.
 func (b *Book) state(ctx context.Context) (*jetstream.StreamInfo, error) {
+	ctx, stop := context.WithTimeout(ctx, requestTimeout)
+	defer stop()
 	stream, err := b.js.Stream(ctx, bucket.Stream(bucketName))
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
@@ -251,36 +226,16 @@ func (b *Book) state(ctx context.Context) (*jetstream.StreamInfo, error) {
 	return stream.CachedInfo(), nil
 }
 
-// take takes what the watch brings; nil ends what was there when it began.
-func (f *following) take(ctx context.Context, e jetstream.KeyValueEntry) {
-	if e == nil {
-		if f.read != nil {
-			f.book.publish(f.read)
-			f.read = nil
-		}
-		return
-	}
-	f.seen = e.Revision()
-	next := f.read
-	if next == nil {
-		next = maps.Clone(*f.book.known.Load())
-	}
-	f.book.enter(ctx, next, e)
-	if f.read == nil {
-		f.book.publish(next)
-	}
-}
-
 // enter puts an entry of the bucket into what will be known next. One that
 // cannot be read is refused, and harms no other.
-func (b *Book) enter(ctx context.Context, next map[string]*stored, e jetstream.KeyValueEntry) {
-	id := e.Key()
+func (b *Book) enter(ctx context.Context, next map[string]*stored, e bucket.Entry) {
+	id := e.Key
 	delete(next, id)
-	if e.Operation() != jetstream.KeyValuePut {
+	if len(e.Value) == 0 {
 		b.log.WarnContext(ctx, "a credential was deleted from the bucket by hand and is refused", "id", id)
 		return
 	}
-	s, err := decodeRecord(id, e.Value())
+	s, err := decodeRecord(id, e.Value)
 	if err != nil {
 		b.log.ErrorContext(ctx, "a credential is refused", "error", err)
 		return
@@ -297,24 +252,4 @@ func (b *Book) enter(ctx context.Context, next map[string]*stored, e jetstream.K
 	}
 	s.credential.limit(before)
 	next[id] = s
-}
-
-// check finds out whether the watch still follows the bucket that is there. A
-// server that does not answer is waited for.
-func (f *following) check(ctx context.Context) error {
-	ctx, stop := context.WithTimeout(ctx, requestTimeout)
-	defer stop()
-	info, err := f.book.state(ctx)
-	switch {
-	case errors.Is(err, errNoBucket):
-		return err
-	case err != nil:
-		return nil
-	case !info.Created.Equal(f.created) || info.State.LastSeq < f.seen:
-		return errReplaced
-	case f.seen < f.owed:
-		return errStalled // It has not brought in one interval what was there before.
-	}
-	f.owed = info.State.LastSeq
-	return nil
 }

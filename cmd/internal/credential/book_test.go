@@ -33,7 +33,7 @@ func TestCheck(t *testing.T) {
 	if _, err := unread.Check(token); !errors.Is(err, ErrNotReady) || !errors.Is(unread.Ready(), ErrNotReady) {
 		t.Errorf("a book that has read nothing says %v", err)
 	}
-	r := newReader(t, nc, lookInterval)
+	r := newReader(t, nc)
 	r.says(t, token, nil)
 	must(t, r.Ready())
 	c, err := r.Check(token)
@@ -57,13 +57,13 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestRevocation: a revocation is in force as soon as its message has come.
+// TestRevocation: a revocation is in force at the next look.
 func TestRevocation(t *testing.T) {
 	_, nc := newServer(t)
 	s := newStore(t, nc)
 	token, id := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
 	other, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "mobile"})
-	r := newReader(t, nc, lookInterval)
+	r := newReader(t, nc)
 	r.says(t, token, nil)
 	start := time.Now()
 	_, _, err := s.Revoke(t.Context(), id)
@@ -114,7 +114,7 @@ func TestExpiry(t *testing.T) {
 // credential, and reads the bucket when it is made.
 func TestNoBucketYet(t *testing.T) {
 	_, nc := newServer(t)
-	r := newReader(t, nc, lookInterval)
+	r := newReader(t, nc)
 	r.await(t, "the book is ready", func() bool { return r.Ready() == nil })
 	if _, err := r.Check(formatToken(newID(), newSecret())); !errors.Is(err, ErrUnknown) {
 		t.Errorf("without a bucket: %v", err)
@@ -129,7 +129,7 @@ func TestServerRestart(t *testing.T) {
 	server, nc := newServer(t)
 	s := newStore(t, nc)
 	token, id := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web", Rate: 1})
-	r := newReader(t, nc, lookInterval)
+	r := newReader(t, nc)
 	r.says(t, token, nil)
 	before, err := r.Check(token)
 	must(t, err)
@@ -158,7 +158,7 @@ func TestAnotherBucket(t *testing.T) {
 	s := newStore(t, nc)
 	token, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
 	add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
-	r := newReader(t, nc, 10*time.Millisecond)
+	r := newReader(t, nc)
 	r.says(t, token, nil)
 	deleteBucket(t, nc)
 	storetest.Eventually(t, "the loss is logged", func() bool { return strings.Contains(r.log.String(), "there is no bucket") })
@@ -170,26 +170,6 @@ func TestAnotherBucket(t *testing.T) {
 	r.says(t, token, ErrUnknown)
 }
 
-// TestStalledWatch: a watch that ended without a word is begun again.
-func TestStalledWatch(t *testing.T) {
-	_, nc := newServer(t)
-	add(t, newStore(t, nc), Credential{Role: domain.RoleChannel, Channel: "web"})
-	book, err := NewBook(nc, slog.New(slog.DiscardHandler))
-	must(t, err)
-	f := &following{book: book}
-	must(t, f.begin(t.Context()))
-	must(t, f.check(t.Context())) // It may be on its way.
-	if err := f.check(t.Context()); !errors.Is(err, errStalled) {
-		t.Errorf("the watch has brought nothing in an interval: %v", err)
-	}
-	f.seen = f.owed
-	must(t, f.check(t.Context()))
-	f.seen++
-	if err := f.check(t.Context()); !errors.Is(err, errReplaced) {
-		t.Errorf("the bucket is shorter than what was seen: %v", err)
-	}
-}
-
 // TestCorruptEntry: it is logged and refused, alone.
 func TestCorruptEntry(t *testing.T) {
 	_, nc := newServer(t)
@@ -197,7 +177,7 @@ func TestCorruptEntry(t *testing.T) {
 	good, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
 	bad, badID := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
 	removed, removedID := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
-	r := newReader(t, nc, lookInterval)
+	r := newReader(t, nc)
 	r.says(t, bad, nil)
 	kv := openBucket(t, nc)
 	_, err := kv.PutString(t.Context(), badID, `{"channel":"web"`)
@@ -215,7 +195,7 @@ func TestCorruptEntry(t *testing.T) {
 			t.Errorf("the log does not name %s: %s", word, r.log.String())
 		}
 	}
-	fresh := newReader(t, nc, lookInterval)
+	fresh := newReader(t, nc)
 	fresh.says(t, good, nil)
 	fresh.says(t, bad, ErrUnknown)
 }
@@ -227,7 +207,7 @@ func TestUnrelatedChange(t *testing.T) {
 	s := newStore(t, nc)
 	token, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web", Rate: 1e-6, Burst: 1})
 	other, otherID := add(t, s, Credential{Role: domain.RoleChannel, Channel: "mobile"})
-	r := newReader(t, nc, lookInterval)
+	r := newReader(t, nc)
 	r.says(t, token, nil)
 	c, err := r.Check(token)
 	must(t, err)
@@ -254,7 +234,7 @@ func TestConcurrentChecks(t *testing.T) {
 	srv := storetest.NewServer(t, withoutSync)
 	s := newStore(t, srv.Connect(t))
 	steady, _ := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web", Rate: MaxRate})
-	r := newReader(t, srv.Connect(t), lookInterval)
+	r := newReader(t, srv.Connect(t))
 	r.says(t, steady, nil)
 	var watched atomic.Pointer[string] // of a credential that comes and goes
 	watched.Store(&steady)
@@ -309,7 +289,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	s := newStore(t, nc)
 	token, id := add(t, s, Credential{Role: domain.RoleChannel, Channel: "web"})
 	_, secret, _ := parseToken(token)
-	r := newReader(t, nc, 10*time.Millisecond)
+	r := newReader(t, nc)
 	r.says(t, token, nil)
 	kv := openBucket(t, nc)
 	e, err := kv.Get(t.Context(), id)

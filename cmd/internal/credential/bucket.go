@@ -41,3 +41,24 @@ func load(ctx context.Context, nc *nats.Conn, id string) (value []byte, revision
 	}
 	return value, revision, err
 }
+
+// entries calls take with all that the bucket has above a revision, former values
+// of a credential too, in order.
+func entries(ctx context.Context, nc *nats.Conn, after uint64, take func(bucket.Entry)) error {
+	next := func() (bucket.Entry, error) {
+		ctx, stop := context.WithTimeout(ctx, requestTimeout)
+		defer stop()
+		return bucket.Next(ctx, nc, bucketName, after)
+	}
+	for {
+		e, err := next()
+		switch {
+		case errors.Is(err, bucket.ErrNoKey):
+			return nil
+		case err != nil:
+			return err
+		}
+		take(e)
+		after = e.Revision
+	}
+}

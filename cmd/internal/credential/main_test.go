@@ -72,13 +72,13 @@ type reader struct {
 const patience = 2 * time.Minute
 
 // newReader starts a Book.
-func newReader(t testing.TB, nc *nats.Conn, look time.Duration) *reader {
+func newReader(t testing.TB, nc *nats.Conn) *reader {
 	t.Helper()
 	r := &reader{changes: make(chan struct{}, 1)}
 	book, err := NewBook(nc, slog.New(slog.NewTextHandler(&r.log, nil)))
 	must(t, err)
 	r.Book = book
-	book.look = look
+	book.look = 10 * time.Millisecond
 	book.changed = func() {
 		select {
 		case r.changes <- struct{}{}:

@@ -166,53 +166,28 @@ func (s *Store) Check(ctx context.Context, token string) (Credential, error) {
 // that cannot be read hide no others: they are left out, and the error, which
 // comes with the others then, wraps ErrCorrupt and names each.
 func (s *Store) List(ctx context.Context) ([]Credential, error) {
-	ctx, stop := context.WithTimeout(ctx, requestTimeout)
-	defer stop()
-	kv, err := s.js.KeyValue(ctx, bucketName)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		return nil, nil
+	newest := make(map[string]bucket.Entry)
+	err := entries(ctx, s.nc, 0, func(e bucket.Entry) { newest[e.Key] = e })
+	if err != nil && !errors.Is(err, bucket.ErrNoBucket) {
+		return nil, err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("bucket %s: %w: %w", bucketName, eventstore.ErrUnavailable, err)
-	}
-	w, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
-	if err != nil {
-		return nil, fmt.Errorf("bucket %s: %w: %w", bucketName, eventstore.ErrUnavailable, err)
-	}
-	defer stopWatch(w)
-	return collect(ctx, w)
-}
-
-// collect reads a watch up to the end of what was there when it began.
-func collect(ctx context.Context, w jetstream.KeyWatcher) (all []Credential, corrupt error) {
-	for {
-		select {
-		case e, open := <-w.Updates():
-			if !open {
-				return nil, fmt.Errorf("bucket %s: %w: the connection was closed", bucketName, eventstore.ErrUnavailable)
-			}
-			if e == nil {
-				slices.SortFunc(all, func(a, b Credential) int {
-					return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
-				})
-				return all, corrupt
-			}
-			s, err := decodeRecord(e.Key(), e.Value())
-			if err != nil {
-				corrupt = errors.Join(corrupt, err)
-				continue
-			}
-			all = append(all, *s.credential)
-		case <-ctx.Done():
-			return nil, fmt.Errorf("bucket %s: %w: %w", bucketName, eventstore.ErrUnavailable, ctx.Err())
+	var (
+		all     []Credential
+		corrupt error
+	)
+	for id, e := range newest {
+		if len(e.Value) == 0 { // it was deleted by hand
+			continue
 		}
+		known, err := decodeRecord(id, e.Value)
+		if err != nil {
+			corrupt = errors.Join(corrupt, err)
+			continue
+		}
+		all = append(all, *known.credential)
 	}
-}
-
-// stopWatch ends a watch and takes what it has left to say: its goroutine could
-// not end otherwise.
-func stopWatch(w jetstream.KeyWatcher) {
-	_ = w.Stop() // fails when the connection is closed, which ends it too
-	for range w.Updates() {
-	}
+	slices.SortFunc(all, func(a, b Credential) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	return all, corrupt
 }

@@ -68,7 +68,7 @@ func TestBucketIsKept(t *testing.T) {
 	if c.Storage != jetstream.FileStorage || c.Replicas != 3 || c.MaxAge != 0 || c.MaxMsgsPerSubject != bucketHistory {
 		t.Errorf("the bucket is %+v", c)
 	}
-	r := newReader(t, cluster.Servers[1].Connect(t), lookInterval)
+	r := newReader(t, cluster.Servers[1].Connect(t))
 	r.says(t, token, nil)
 	_, _, err = s.Revoke(t.Context(), id)
 	must(t, err)
