@@ -99,7 +99,7 @@ func TestRoles(t *testing.T) {
 	token := strings.TrimSpace(step("admin", 0, "channel", "add", "web"))
 	step("admin", 0, "doctor")
 
-	stop := s.serveVotes(t, keys, func(address string) { s.hand(t, address, token) })
+	stop := s.serve(t, "intake", func(address string) { s.hand(t, address, token) }, "intake", "--queue", "--keys", keys)
 	step("admin", 0, "vote", "submit", "--campaign", campaign, "--voter", "demo:jānis", "--specialist", "ilze-berzina", "--channel", "mobile", "--wait")
 	step("admin", 0, "queue", "status")
 	stop()
@@ -109,6 +109,16 @@ func TestRoles(t *testing.T) {
 	step("signer", 0, "seal", "--campaign", campaign, "--once")
 	step("projector", 0, project...)
 	step("admin", 0, "results", "--campaign", campaign, "--database-url", postgres.url("admin"))
+	reader := strings.TrimSpace(step("admin", 0, "credential", "add", "--role", "chancellery"))
+	step("admin", 0, "credential", "list")
+	// As of an earlier event the ledger itself is counted.
+	s.serve(t, "dashboard", func(address string) {
+		s.count(t, address+"/api/v1/campaigns/"+campaign+"/results?as_of_sequence=5", reader)
+	},
+		"dashboard", "--database-url", postgres.url("dashboard"))()
+	for _, line := range log.take() {
+		t.Errorf("dashboard: %s", line)
+	}
 	step("auditor", 0, "audit", "verify", "--campaign", campaign)
 	step("auditor", 0, "results", "--campaign", campaign)
 	step("auditor", 0, "vote", "list", "--campaign", campaign)
@@ -207,15 +217,15 @@ func (s *servers) run(ctx context.Context, role, data string, out io.Writer, arg
 	return code
 }
 
-// serveVotes runs intake with the queue, calls use with its address, and returns
-// what ends it.
-func (s *servers) serveVotes(t *testing.T, keys string, use func(address string)) (stop func()) {
+// serve runs what answers over HTTP, calls use with its address, and returns what
+// ends it.
+func (s *servers) serve(t *testing.T, role string, use func(address string), args ...string) (stop func()) {
 	t.Helper()
 	ctx, end := context.WithCancel(t.Context())
 	banner, out := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
-		code := s.run(ctx, "intake", t.TempDir(), out, "intake", "--queue", "--http", host+":0", "--keys", keys)
+		code := s.run(ctx, role, t.TempDir(), out, append(args, "--http", host+":0")...)
 		ended <- code
 		out.Close()
 	}()
@@ -228,7 +238,7 @@ func (s *servers) serveVotes(t *testing.T, keys string, use func(address string)
 			break
 		}
 	}
-	storetest.Eventually(t, "intake is ready", func() bool {
+	storetest.Eventually(t, role+" is ready", func() bool {
 		var out bytes.Buffer
 		return cli.Run(ctx, []string{"deploy", "probe", address + "/readyz"}, nil, &out, &out) == 0
 	})
@@ -236,8 +246,25 @@ func (s *servers) serveVotes(t *testing.T, keys string, use func(address string)
 	return func() {
 		end()
 		if code := <-ended; code != 0 {
-			t.Errorf("intake ends with exit code %d", code)
+			t.Errorf("%s ends with exit code %d", role, code)
 		}
+	}
+}
+
+// count asks for results.
+func (s *servers) count(t *testing.T, url, token string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	check(t, err)
+	request.Header.Set("Authorization", "Bearer "+token)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: wait}
+	answer, err := client.Do(request)
+	check(t, err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	check(t, err)
+	if answer.StatusCode != http.StatusOK {
+		t.Fatalf("results are answered %s: %s", answer.Status, text)
 	}
 }
 
