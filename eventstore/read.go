@@ -413,11 +413,16 @@ func endOfDirect(msg *nats.Msg, last uint64) (pending uint64, err error) {
 		return strconv.ParseUint(serverHeader(msg, "Nats-Num-Pending"), 10, 64)
 	case "503":
 		return 0, nats.ErrNoResponders
+	case "":
+		return 0, errTooOld
 	default:
 		code, _ := strconv.Atoi(status)
 		return 0, fmt.Errorf("direct read: %w", &jetstream.APIError{Code: code, Description: serverHeader(msg, "Description")})
 	}
 }
+
+// errTooOld says that a server sends headers to who wants none.
+var errTooOld = errors.New("the server cannot leave out headers: nats-server 2.12 or later is needed")
 
 // parseDirect reads one event of a direct read and the sequence of the one
 // that was sent before it.

@@ -2,6 +2,7 @@ package eventstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,8 +20,14 @@ const (
 	// bounds what is on its way to a slow reader, to 20 MiB of the largest messages
 	// a request: a server drops a connection that has 64 MiB to receive.
 	readEvents = 1000
-	// readAhead is how many requests are under way while there is more to read.
+	// readEventsMin is how many it asks for where so many do not arrive in time.
+	readEventsMin = 8
+	// readAhead is how many requests of a reader are under way while there is more to
+	// read, and all that it asked for has arrived in time.
 	readAhead = 2
+	// lackingMax is for how long the leader may lack what was read before. One that
+	// was deposed and does not know it steps down within 20 s.
+	lackingMax = 30 * time.Second
 	// followPauseMin and followPauseMax bound the time for which a follower that has
 	// seen all there is waits, as an average, before it looks again. It waits twice
 	// as long each time that nothing has come.
@@ -66,7 +73,7 @@ func (l *Ledger) replay(ctx context.Context, r *reader) error {
 	if r.next > r.to {
 		return nil
 	}
-	r.there = r.to
+	r.there, r.created = r.to, info.Created
 	return r.read(ctx)
 }
 
@@ -98,6 +105,10 @@ type reader struct {
 	failed   error  // what fn returned
 	last     []byte // the bytes of the event before next; nil before the first
 
+	created time.Time // of the stream, once it is known
+	lacking time.Time // since when the leader lacks the event before next; zero if it does not
+	most    int       // how many events are asked for at a time
+
 	there uint64      // the last event as far as is known, for what is asked for ahead
 	asked []*question // under way, in order
 	ended bool        // the last answer had less than was asked for
@@ -120,11 +131,14 @@ func (r *reader) read(ctx context.Context) error {
 	ctx, stop := r.ledger.within(ctx)
 	defer stop()
 	progress := time.Now()
+	r.most = readEvents
 	for try := 0; ; try++ {
 		before := r.next
 		err := r.session(ctx)
 		if r.next != before {
-			try, progress = 0, time.Now()
+			try, progress, r.lacking = 0, time.Now(), time.Time{}
+		} else if errors.Is(err, errNoAnswer) || errors.Is(err, errConnectionLost) {
+			r.most = max(r.most/4, readEventsMin)
 		}
 		switch {
 		case err == nil:
@@ -151,7 +165,7 @@ func permanent(err error) bool {
 	var api *jetstream.APIError
 	switch {
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrNotFound), errors.Is(err, nats.ErrConnectionClosed),
-		errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, errNoDirect):
+		errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, errNoDirect), errors.Is(err, errTooOld):
 		return true
 	}
 	// A code of 4xx is the server's considered refusal; 5xx pass.
@@ -205,16 +219,48 @@ func (r *reader) session(ctx context.Context) error {
 // event which was handed over is still there: the stream may have been replaced,
 // or deleted.
 func (r *reader) sameLedger(ctx context.Context) error {
+	if r.created.IsZero() {
+		info, err := r.ledger.Info(ctx)
+		if err != nil {
+			return err
+		}
+		r.created = info.Created
+	}
 	e, found, err := r.ledger.leaderGet(ctx, getRequest{Sequence: max(r.next-1, 1)})
 	switch {
 	case err != nil || r.last == nil:
 		return err
 	case !found:
-		return errNotYetThere // a leader that was deposed without knowing it may lack it
+		return r.lacks(ctx)
 	case !bytes.Equal(e.Data, r.last):
 		return r.replaced()
 	}
 	return nil
+}
+
+// lacks judges that the leader does not have the event before next.
+func (r *reader) lacks(ctx context.Context) error {
+	later, found, err := r.ledger.firstAfter(ctx, AllSubjects, r.next-2)
+	if err != nil {
+		return err
+	}
+	if found {
+		return missing(r.next-1, later.Sequence)
+	}
+	info, err := r.ledger.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if !info.Created.Equal(r.created) {
+		return r.replaced()
+	}
+	if r.lacking.IsZero() {
+		r.lacking = time.Now()
+	}
+	if time.Since(r.lacking) > lackingMax {
+		return missing(r.next-1, 0)
+	}
+	return errNotYetThere // a leader that was deposed without knowing it may lack it
 }
 
 // ask sends a request, and one ahead while it is known that there is more than
@@ -223,6 +269,9 @@ func (r *reader) ask() error {
 	for len(r.asked) < readAhead {
 		from := r.next
 		if n := len(r.asked); n > 0 {
+			if r.most < readEvents {
+				return nil
+			}
 			if from = r.asked[n-1].to; from >= r.there || from == r.to {
 				return nil
 			}
@@ -238,7 +287,7 @@ func (r *reader) ask() error {
 
 // question asks for the events from a sequence on.
 func (r *reader) question(from uint64) error {
-	to := from + readEvents - 1
+	to := from + uint64(r.most) - 1
 	if r.to > 0 {
 		to = min(to, r.to)
 	}
@@ -291,7 +340,7 @@ func (r *reader) take(ctx context.Context) error {
 		news = news[1:]
 	}
 	if r.quiet++; len(news) > 0 {
-		r.quiet = 0
+		r.quiet, r.most = 0, min(2*r.most, readEvents)
 		r.next += uint64(len(news))
 		r.last = news[len(news)-1].Data
 		if r.failed = r.fn(news); r.failed != nil {
@@ -324,7 +373,7 @@ func (r *reader) receive(ctx context.Context, q *question) error {
 				before = next - 1
 			}
 			pending, err := endOfDirect(a.msg, before)
-			// Without headers nats-server 2.15 counts those that it has sent.
+			// Without headers nats-server counts those that it has sent.
 			r.there = max(r.to, q.from-1+pending)
 			return err
 		}
@@ -345,7 +394,7 @@ func (r *reader) add(ctx context.Context, msg *nats.Msg, next uint64, before *ui
 	case previous != *before:
 		return errIncompleteAnswer // lost on the way, not in the ledger
 	case e.Sequence != next:
-		return missing(next, e.Sequence)
+		return r.gap(ctx, next)
 	}
 	*before = next
 	if !r.subjects {
@@ -353,6 +402,21 @@ func (r *reader) add(ctx context.Context, msg *nats.Msg, next uint64, before *ui
 	}
 	r.batch = append(r.batch, e)
 	return nil
+}
+
+// gap judges that the copy of one replica lacks an event that others follow. When
+// the leader has it, that replica is damaged, and another one is asked.
+func (r *reader) gap(ctx context.Context, next uint64) error {
+	e, found, err := r.ledger.firstAfter(ctx, AllSubjects, next-1)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return errNotYetThere
+	case e.Sequence == next:
+		return errIncompleteAnswer
+	}
+	return missing(next, e.Sequence)
 }
 
 // odd asks the leader for the event that comes next, because the message that
@@ -400,10 +464,14 @@ func (r *reader) checkEnd(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case !found:
-		return missing(r.next, 0)
+	case found:
+		return errNotYetThere
 	}
-	return errNotYetThere
+	info, err := r.ledger.Info(ctx)
+	if err == nil && info.Last >= r.next {
+		err = missing(r.next, 0)
+	}
+	return cmp.Or(err, errNotYetThere) // this leader was deposed without knowing it
 }
 
 // replaced is the error about a stream that is another one than before.

@@ -220,7 +220,7 @@ func TestReadersMakeNoConsumer(t *testing.T) {
 	}
 }
 
-// TestReplayTellsSubjectsToWhomWantsThem, and nobody else.
+// TestReplayTellsSubjects to whom wants them, and to nobody else.
 func TestReplayTellsSubjects(t *testing.T) {
 	ledger, _, _ := damaged(t)
 	collect := func(replay func(context.Context, uint64, uint64, func([]eventstore.Recorded) error) error) (all []eventstore.Recorded) {
@@ -337,6 +337,12 @@ func ledgerWith(t *testing.T, nc *nats.Conn, change func(*jetstream.StreamConfig
 // TestFollowNoticesAnotherStream: a stream that is replaced while somebody reads
 // it must not be read on as if it were the same.
 func TestFollowNoticesAnotherStream(t *testing.T) {
+	for _, events := range []int{15, 3} { // more than were read, and fewer
+		t.Run(fmt.Sprint(events), func(t *testing.T) { followAnotherStream(t, events) })
+	}
+}
+
+func followAnotherStream(t *testing.T, events int) {
 	ledger, stream, nc := damaged(t)
 	config := stream.CachedInfo().Config
 	js, err := jetstream.New(nc)
@@ -360,7 +366,7 @@ func TestFollowNoticesAnotherStream(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 15 {
+	for i := range events {
 		if _, err := js.Publish(t.Context(), storetest.Subject(config.Name, i), []byte("cits notikums")); err != nil {
 			t.Fatal(err)
 		}
@@ -371,6 +377,37 @@ func TestFollowNoticesAnotherStream(t *testing.T) {
 	}
 	if len(read) > 0 {
 		t.Errorf("event %d of another stream was handed over", <-read)
+	}
+}
+
+// TestFollowNoticesLoss takes away the event that a follower has read last.
+func TestFollowNoticesLoss(t *testing.T) {
+	ledger, stream, nc := damaged(t)
+	config := stream.CachedInfo().Config
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, ended := make(chan uint64, 100), make(chan error, 1)
+	go func() {
+		ended <- ledger.Follow(t.Context(), 1, func(batch []eventstore.Recorded) error {
+			read <- batch[len(batch)-1].Sequence
+			return nil
+		})
+	}()
+	for last := uint64(0); last < 10; {
+		last = <-read
+	}
+	if err := stream.DeleteMsg(t.Context(), 10); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if _, err := js.Publish(t.Context(), storetest.Subject(config.Name, 100+i), []byte("notikums")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-ended; !errors.Is(err, eventstore.ErrCorrupt) || !strings.Contains(err.Error(), "sequence 10 is missing, sequence 11 comes next") {
+		t.Errorf("after a loss it ends with %v", err)
 	}
 }
 

@@ -10,9 +10,14 @@ const (
 	leaderInterval = 2 * time.Second
 	// leaderTimeout is the longest that the leader may take to answer, in time.
 	leaderTimeout = 2 * time.Second
-	// leaderlessMax is how long a server may be without it. An election takes up to
-	// 9 s.
-	leaderlessMax = 10 * time.Second
+	// electionMax is how long an election takes at most, in time, unless votes are split.
+	electionMax = 9 * time.Second
+	// leaderlessMax is how long a server may be without a leader, as it shows to who
+	// looks from time to time.
+	leaderlessMax = electionMax + 2*leaderInterval + leaderTimeout
+	// moveMax bounds the time between two moves that do not help, each of which waits
+	// twice as long as the one before.
+	moveMax = 2 * time.Minute
 )
 
 // leaveCutOff goes to another server when the one that is connected no longer
@@ -22,7 +27,8 @@ const (
 func (c *connection) leaveCutOff(ctx context.Context) {
 	ticker := time.NewTicker(leaderInterval)
 	defer ticker.Stop()
-	for led := time.Now(); ; {
+	led, wait := time.Now(), leaderlessMax
+	for {
 		select {
 		case <-ticker.C:
 		case <-c.closed:
@@ -31,11 +37,14 @@ func (c *connection) leaveCutOff(ctx context.Context) {
 		asking, stop := context.WithTimeout(ctx, leaderTimeout)
 		_, err := c.js.AccountInfo(asking)
 		stop()
-		if err == nil || !c.IsConnected() {
+		switch {
+		case err == nil:
+			led, wait = time.Now(), leaderlessMax
+		case !c.IsConnected():
 			led = time.Now()
-		} else if time.Since(led) > leaderlessMax {
+		case time.Since(led) > wait:
 			_ = c.ForceReconnect() // it fails only when the connection is closed
-			led = time.Now()
+			led, wait = time.Now(), min(2*wait, moveMax)
 		}
 	}
 }
