@@ -161,10 +161,16 @@ func (d *daemon) reachesEnd(t *testing.T, sets ...ballotSet) {
 // eventually polls for what no signal tells.
 func eventually(t *testing.T, what string, is func() bool) (took time.Duration) {
 	t.Helper()
+	return eventuallyIn(t, patience, what, is)
+}
+
+// eventuallyIn is eventually for what can take longer than a moment.
+func eventuallyIn(t *testing.T, limit time.Duration, what string, is func() bool) (took time.Duration) {
+	t.Helper()
 	start := time.Now()
 	for !is() {
-		if time.Since(start) > patience {
-			t.Fatalf("not within %v: %s", patience, what)
+		if time.Since(start) > limit {
+			t.Fatalf("not within %v: %s", limit, what)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

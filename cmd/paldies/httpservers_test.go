@@ -24,6 +24,9 @@ const (
 	// backMax is how long workers may take, once there is a server again, until
 	// they are ready, in time. It is generous, for the machine is busy.
 	backMax = 30 * time.Second
+	// copiesMax is the longest that a test waits for a server to have copied what
+	// it has missed, in time. At full load a leader that was cut off has taken 85 s.
+	copiesMax = 5 * time.Minute
 	// killMomentMax is the longest that votes go on before the next kill, in
 	// time.
 	killMomentMax = 500 * time.Millisecond
@@ -222,7 +225,7 @@ func (c *cluster) asks(what string, right func(context.Context, jetstream.JetStr
 	defer nc.Close()
 	js, err := jetstream.New(nc)
 	check(c.t, err)
-	eventually(c.t, what, func() bool {
+	eventuallyIn(c.t, copiesMax, what, func() bool {
 		ctx, stop := context.WithTimeout(c.t.Context(), 2*time.Second)
 		defer stop()
 		return right(ctx, js)
