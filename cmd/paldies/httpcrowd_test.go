@@ -90,6 +90,14 @@ func startCrowd(t *testing.T, at *workers, campaign, token string, seed uint64) 
 // startCrowdOf lets clients do something in a campaign.
 func startCrowdOf(t *testing.T, at *workers, campaign, token string, seed uint64, life func(*member, context.Context)) *crowd {
 	t.Helper()
+	for _, place := range at.addresses { // a busy worker may not know it yet
+		eventually(t, "the token is known at "+place, func() bool {
+			first := client{workers: &workers{addresses: []string{place}}, ended: t.Context().Done()}
+			defer first.hangUp()
+			a, err := first.send(request{method: "GET", path: "/api/v1/campaigns/" + campaign + "/specialists", token: token})
+			return err == nil && a.status != 401
+		})
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	c := &crowd{t: t, campaign: campaign, token: token, stopping: stop, last: time.Now()}
 	for place := range crowdClients {

@@ -31,6 +31,20 @@ func rebuild(t testing.TB, db *postgres.DB, h *projectiontest.History, campaigns
 	return db.Rebuild(t.Context(), postgres.Rebuild{Campaign: h.Campaign, Ledger: l, Codec: projectiontest.Codec(t)}, fn)
 }
 
+// projected is a read model of so many votes.
+func projected(t testing.TB, votes int) (url string, db *postgres.DB, h *projectiontest.History, campaigns *projectiontest.Campaigns) {
+	t.Helper()
+	random := seeded(t)
+	url = pgtest.NewDatabase(t)
+	db = open(t, url)
+	h, campaigns = campaign(t)
+	for range votes {
+		h.Vote(random.IntN)
+	}
+	check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
+	return url, db, h, campaigns
+}
+
 // one is the only value of a query.
 func one[T any](t testing.TB, url, query string, args ...any) (value T) {
 	t.Helper()
@@ -244,13 +258,7 @@ func TestOtherFold(t *testing.T) {
 
 // TestNewerFold: what a newer version has built, or builds, is left to that.
 func TestNewerFold(t *testing.T) {
-	url, random := pgtest.NewDatabase(t), seeded(t)
-	db := open(t, url)
-	h, campaigns := campaign(t)
-	for range 20 {
-		h.Vote(random.IntN)
-	}
-	check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
+	url, db, h, campaigns := projected(t, 20)
 	check(t, rebuild(t, db, h, campaigns, func(r *postgres.Rebuild) error { return r.Fold(t.Context()) }))
 	for _, table := range []string{"rebuilds", "positions"} {
 		sql(t, url, `update paldies.`+table+` set fold = 99`)
@@ -301,15 +309,9 @@ func TestTablesChangeUnderProjector(t *testing.T) {
 func TestSwitchIsAnsweredLate(t *testing.T) {
 	for name, happens := range map[string]fate{"unsent": unsent, "unheard": unheard, "belated": belated} {
 		t.Run(name, func(t *testing.T) {
-			url, random := pgtest.NewDatabase(t), seeded(t)
-			direct := open(t, url)
+			url, direct, h, campaigns := projected(t, 100)
 			p, through := newProxy(t, url)
 			cut := open(t, through)
-			h, campaigns := campaign(t)
-			for range 100 {
-				h.Vote(random.IntN)
-			}
-			check(t, projectiontest.Runner(t, campaigns, direct).RunToEnd(t.Context()))
 			check(t, rebuild(t, cut, h, campaigns, func(r *postgres.Rebuild) error {
 				check(t, r.Fold(t.Context()))
 				built := one[int](t, url, `select campaign from paldies.rebuilds`)
@@ -341,15 +343,9 @@ func TestSwitchIsAnsweredLate(t *testing.T) {
 
 // TestDiffIsCutOff: a comparison goes on when Postgres has dropped all connections.
 func TestDiffIsCutOff(t *testing.T) {
-	url, random := pgtest.NewDatabase(t), seeded(t)
-	direct := open(t, url)
+	url, _, h, campaigns := projected(t, 100)
 	p, through := newProxy(t, url)
 	cut := open(t, through)
-	h, campaigns := campaign(t)
-	for range 100 {
-		h.Vote(random.IntN)
-	}
-	check(t, projectiontest.Runner(t, campaigns, direct).RunToEnd(t.Context()))
 	check(t, rebuild(t, cut, h, campaigns, func(r *postgres.Rebuild) error {
 		check(t, r.Fold(t.Context()))
 		var once sync.Once

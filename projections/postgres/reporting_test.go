@@ -591,13 +591,7 @@ func firstDifference(a, b string) string {
 // every batch writes grows. EXPLAIN does not tell who may not see the counts.
 func TestPagesUnderEmbargo(t *testing.T) {
 	const batches = 300
-	url, random := pgtest.NewDatabase(t), seeded(t)
-	db := open(t, url)
-	h, campaigns := campaign(t)
-	for range 20 {
-		h.Vote(random.IntN)
-	}
-	check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
+	url, _, _, _ := projected(t, 20)
 	keeper, err := pgx.Connect(t.Context(), url)
 	check(t, err)
 	defer keeper.Close(context.WithoutCancel(t.Context()))

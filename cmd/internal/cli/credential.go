@@ -107,10 +107,22 @@ func (a *app) credentialAddCommand(use, short string, args cobra.PositionalArgs)
 			if err != nil {
 				return err
 			}
+			awaitInForce(ctx)
 			return a.printToken(*format, token, made, notes)
 		})
 	}
 	return add
+}
+
+// awaitInForce waits until workers have looked for what was changed: a token is good
+// as soon as it is printed. Whoever does not want to wait loses nothing.
+func awaitInForce(ctx context.Context) {
+	timer := time.NewTimer(credential.InForce)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // printToken prints the token alone, and what a person should know elsewhere.
@@ -196,6 +208,9 @@ func (a *app) credentialRevokeCommand() *cobra.Command {
 			}
 			return a.withCredentials(cmd, func(ctx context.Context, _ *node.Node, store *credential.Store) error {
 				c, again, err := store.Revoke(ctx, args[0])
+				if err == nil {
+					awaitInForce(ctx)
+				}
 				switch {
 				case errors.Is(err, credential.ErrUnknown):
 					return fmt.Errorf("%w; `paldies credential list` shows those there are", err)

@@ -79,13 +79,7 @@ func (a *app) projectDiffCommand() *cobra.Command {
 	campaign := campaignFlag(cmd)
 	format := formatFlag(cmd, asTable, asJSON)
 	a.onRebuilds(cmd, func(ctx context.Context, r rebuilding) error {
-		return r.on(ctx, *campaign, func(b *postgres.Rebuild) error {
-			if err := b.Begun(ctx); err != nil {
-				return err
-			}
-			if err := r.fold(ctx, b); err != nil {
-				return err
-			}
+		return r.onBegun(ctx, *campaign, func(b *postgres.Rebuild) error {
 			count, list, err := b.Diff(ctx)
 			if err != nil {
 				return err
@@ -106,13 +100,7 @@ func (a *app) projectSwitchCommand() *cobra.Command {
 	}
 	campaign := campaignFlag(cmd)
 	a.onRebuilds(cmd, func(ctx context.Context, r rebuilding) error {
-		return r.on(ctx, *campaign, func(b *postgres.Rebuild) error {
-			if err := b.Begun(ctx); err != nil {
-				return err
-			}
-			if err := r.fold(ctx, b); err != nil {
-				return err
-			}
+		return r.onBegun(ctx, *campaign, func(b *postgres.Rebuild) error {
 			return errors.Join(r.switchTo(ctx, b), r.sweep(ctx))
 		})
 	})
@@ -160,6 +148,19 @@ func (r rebuilding) on(ctx context.Context, campaign string, fn func(*postgres.R
 			err = fmt.Errorf("%w: begin with `paldies projection rebuild`", err)
 		}
 		return err
+	})
+}
+
+// onBegun runs fn with a rebuild that was begun, brought to where the read model is.
+func (r rebuilding) onBegun(ctx context.Context, campaign string, fn func(*postgres.Rebuild) error) error {
+	return r.on(ctx, campaign, func(b *postgres.Rebuild) error {
+		if err := b.Begun(ctx); err != nil {
+			return err
+		}
+		if err := r.fold(ctx, b); err != nil {
+			return err
+		}
+		return fn(b)
 	})
 }
 

@@ -23,7 +23,10 @@ const (
 	followPause = 500 * time.Millisecond
 	// lookInterval is how often a Book looks for what is new. It does without the
 	// bucket's own watch, which would make a consumer.
-	lookInterval = 500 * time.Millisecond
+	lookInterval = 100 * time.Millisecond
+	// InForce is within which time every worker knows of a change, unless it cannot
+	// reach the server or is very busy.
+	InForce = 3 * lookInterval
 )
 
 // What is wrong with a token, and with a Book.

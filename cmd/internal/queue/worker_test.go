@@ -257,11 +257,12 @@ func TestStopUnderLoad(t *testing.T) {
 		target := min(w.count()+votes/10, votes) // a worker that is fast decides more than a part
 		storetest.Eventually(t, "a part is decided", func() bool { return w.count() >= target })
 		r.end()
-		b, err := queue.ReadBacklog(t.Context(), w.nc)
-		check(t, err)
-		if open := int(b.Pending) + b.InFlight; open != votes-w.count() {
-			t.Errorf("%d are decided and %d of %d are not acked", w.count(), open, votes)
-		}
+		decided := w.count()
+		storetest.Eventually(t, fmt.Sprintf("the server has seen the acks of all %d that are decided, and no other", decided), func() bool {
+			b, err := queue.ReadBacklog(t.Context(), w.nc)
+			check(t, err)
+			return int(b.Pending)+b.InFlight == votes-decided
+		})
 		if events := w.voterEvents(); events != w.count() {
 			t.Errorf("%d are recorded and %d are told", events, w.count())
 		}
