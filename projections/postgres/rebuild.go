@@ -127,7 +127,7 @@ func (r *Rebuild) begun(ctx context.Context) (storedPosition, error) {
 // Fold builds until it is near to the read model that is read, or to the end of the
 // ledger where there is none.
 func (r *Rebuild) Fold(ctx context.Context) error {
-	for folded := false; ; folded = true {
+	for {
 		target, err := r.target(ctx)
 		if err != nil {
 			return err
@@ -140,24 +140,10 @@ func (r *Rebuild) Fold(ctx context.Context) error {
 			return fmt.Errorf("campaign %s: what is built is at event %d, and what is read only at event %d: wait until the projector has come so far", r.Campaign, at.Sequence, target)
 		}
 		if at.Sequence+nearEvents >= target && at.Sequence > 0 || at.Sequence == target {
-			if folded {
-				r.analyze(ctx)
-			}
 			return nil
 		}
 		if err := r.foldTo(ctx, target); err != nil {
 			return err
-		}
-	}
-}
-
-// analyze lets the first questions to many new rows have good plans. Postgres does it
-// by itself too, a little later: where it cannot be done, nothing is lost. Only the
-// tables' owner may: for the projector of a deployment Postgres warns and leaves it out.
-func (r *Rebuild) analyze(ctx context.Context) {
-	for _, c := range counted {
-		if _, err := r.db.pool.Exec(ctx, "analyze "+c.table); err != nil {
-			return
 		}
 	}
 }
