@@ -195,6 +195,7 @@ func TestProjectionCommands(t *testing.T) {
 	says(projection(0, "rebuild", "--campaign", set.name), "campaign kekava: switched")
 	// Rows that a rebuild has left which was killed as it deleted them.
 	execute(t, databaseURL, `insert into paldies.retired values (999); insert into paldies.cells values (999, now(), 1, 0, 1)`)
+	says(projection(0, "status"), "Rows of 1 read models are left that nobody reads: `paldies projection rebuild` deletes them.")
 	says(projection(0, "rebuild"), "no campaign needs it")
 	var left int64
 	queryRow(t, databaseURL, `select (select count(*) from paldies.retired) + (select count(*) from paldies.cells where campaign = 999)`, &left)

@@ -61,9 +61,9 @@ var (
 )
 
 // Rebuild builds the read model of a campaign anew, from event 1, beside the one
-// that is read, which is followed by its projector meanwhile. It never goes beyond
-// that one: the switch gives the same position another set of rows, and the
-// projector goes on with the next batch as if nothing had happened.
+// that is read, which its projector keeps up to date meanwhile. It aims at where that
+// one is, and no further: the switch gives the same position another set of rows, and
+// the projector goes on with the next batch as if nothing had happened.
 //
 // What was built stays when the process dies, and the next Rebuild goes on from
 // there.

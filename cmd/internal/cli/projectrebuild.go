@@ -30,7 +30,7 @@ func (a *app) projectRebuildCommand() *cobra.Command {
 		Long: "Build the read model of a campaign anew, from its first event, while the old one is\n" +
 			"read and kept up to date; compare them; and switch to the new one at once. Who reads\n" +
 			"notices nothing, and `paldies project` goes on by itself.\n\n" +
-			"Without --campaign it is done for all campaigns whose read model another version of\n" +
+			"Without --campaign it is done for all campaigns whose read model an older version of\n" +
 			"paldies has built that counts differently; their projector has halted and says so.\n" +
 			"Otherwise a difference means that rows were changed or lost: it is shown, nothing is\n" +
 			"switched, and the exit code is 3. Look at it with `paldies projection diff`, then\n" +

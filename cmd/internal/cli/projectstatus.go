@@ -44,9 +44,16 @@ func (a *app) projectStatusCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return withDatabase(cmd.Context(), *url, func(_ context.Context, db *postgres.DB) error {
 			return a.withNode(cmd, func(ctx context.Context, n *node.Node) error {
-				models, err := modelStatuses(ctx, db, nodeCampaigns{a, n})
+				rebuilds, err := db.RebuildState(ctx)
 				if err != nil {
 					return err
+				}
+				models, err := modelStatuses(ctx, db, nodeCampaigns{a, n}, rebuilds)
+				if err != nil {
+					return err
+				}
+				if rebuilds.Retired > 0 {
+					fmt.Fprintf(a.err, "Rows of %d read models are left that nobody reads: `paldies projection rebuild` deletes them.\n", rebuilds.Retired)
 				}
 				return a.printModels(*format, models)
 			})
@@ -68,12 +75,8 @@ type modelStatus struct {
 }
 
 // modelStatuses are those of all campaigns with a ledger or a read model.
-func modelStatuses(ctx context.Context, db *postgres.DB, campaigns nodeCampaigns) ([]modelStatus, error) {
+func modelStatuses(ctx context.Context, db *postgres.DB, campaigns nodeCampaigns, rebuilds postgres.RebuildState) ([]modelStatus, error) {
 	models, err := readModels(ctx, db)
-	if err != nil {
-		return nil, err
-	}
-	all, err := db.RebuildState(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -87,12 +90,12 @@ func modelStatuses(ctx context.Context, db *postgres.DB, campaigns nodeCampaigns
 		if err != nil {
 			return nil, fmt.Errorf("campaign %s: %w", name, err)
 		}
-		s.Rebuild = all.Begun[name]
+		s.Rebuild = rebuilds.Begun[name]
 		switch {
 		case s.Error != "":
-		case slices.Contains(all.Outdated, name):
+		case slices.Contains(rebuilds.Outdated, name):
 			s.State, s.Error = modelHalted, "an older version of paldies has counted it: build it anew with `paldies projection rebuild`"
-		case slices.Contains(all.Newer, name):
+		case slices.Contains(rebuilds.Newer, name):
 			s.State, s.Error = modelHalted, "a newer version of paldies has counted it: run that"
 		}
 		list = append(list, s)
