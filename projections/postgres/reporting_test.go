@@ -598,22 +598,28 @@ func TestPagesUnderEmbargo(t *testing.T) {
 	_, err = keeper.Exec(t.Context(), `begin isolation level repeatable read; select * from paldies.positions`)
 	check(t, err)
 	conn := reader(t, url, public)
-	var before string
+	var questions []string
 	for _, view := range views {
-		for _, explain := range []string{`explain `, `explain (analyze, buffers, timing off, summary off) `} {
-			lines(t, conn, explain+`select * from reporting_v1.`+view) // what a session reads once
-			before += lines(t, conn, explain+`select * from reporting_v1.`+view)
-		}
+		questions = append(questions, `explain select * from reporting_v1.`+view,
+			`explain (analyze, buffers, timing off, summary off) select * from reporting_v1.`+view)
+	}
+	before := make(map[string]string)
+	for _, question := range questions {
+		lines(t, conn, question) // what a session reads once
+		before[question] = lines(t, conn, question)
 	}
 	sql(t, url, fmt.Sprintf(`do $$ begin for i in 1..%d loop update paldies.positions set recorded_at = now(); commit; end loop; end $$`, batches))
-	var after string
-	for _, view := range views {
-		for _, explain := range []string{`explain `, `explain (analyze, buffers, timing off, summary off) `} {
-			after += lines(t, conn, explain+`select * from reporting_v1.`+view)
+	sql(t, url, `analyze paldies.positions`) // as autovacuum does when it likes
+	for _, question := range questions {
+		after := lines(t, conn, question)
+		// Statistics that are new, and catalogs that others change, are read again by
+		// every session, and counted as pages; pages of the table would stay.
+		for again := 0; again < 5 && after != before[question]; again++ {
+			after = lines(t, conn, question)
 		}
-	}
-	if before != after {
-		t.Errorf("after %d batches plans are others: %s", batches, firstDifference(before, after))
+		if after != before[question] {
+			t.Errorf("after %d batches the plan is another: %s", batches, firstDifference(before[question], after))
+		}
 	}
 	if pages := one[int](t, url, `select pg_relation_size('paldies.positions') / current_setting('block_size')::int`); pages < 5 {
 		t.Errorf("the table has %d pages, so that there is nothing to be seen", pages)
