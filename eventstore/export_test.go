@@ -20,6 +20,15 @@ func (l *Ledger) Probing() int {
 	return len(l.probes.waiting)
 }
 
+// Overtake lets the next group begin, and does something before anybody of it can
+// ask.
+func (l *Ledger) Overtake(before func()) {
+	l.probes.mu.Lock()
+	defer l.probes.mu.Unlock()
+	before()
+	l.probes.nextLocked()
+}
+
 // SetRoom is how many answers have room that were not looked at yet.
 func (l *Ledger) SetRoom(t *testing.T, answers int) {
 	if err := l.wire.sub.SetPendingLimits(answers, -1); err != nil {

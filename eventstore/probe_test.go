@@ -38,8 +38,21 @@ func TestHistoriesAtOnce(t *testing.T) {
 		})
 	}
 	work.Wait()
+	for _, patience := range []time.Duration{0, 100 * time.Microsecond} { // the second is always overtaken
+		if patience > 0 {
+			l.HoldProbes(patience)
+		}
+		readAtOnce(t, l, config.Stream, subjects, readers, reads)
+	}
+}
+
+// readAtOnce reads histories of which every fourth has two events, every fourth
+// one, and the others none.
+func readAtOnce(t *testing.T, l *eventstore.Ledger, stream string, subjects, readers, reads int) {
+	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
+	var work sync.WaitGroup
 	var left atomic.Int64
 	for reader := range readers {
 		random := rand.New(rand.NewPCG(seed, uint64(reader)))
@@ -50,7 +63,7 @@ func TestHistoriesAtOnce(t *testing.T) {
 				if random.IntN(10) == 0 {
 					go stop()
 				}
-				events, err := l.History(ctx, storetest.Subject(config.Stream, n), 0, eventstore.AnyReplica)
+				events, err := l.History(ctx, storetest.Subject(stream, n), 0, eventstore.AnyReplica)
 				stop()
 				switch want := [4]int{2, 0, 1, 0}[n%4]; {
 				case errors.Is(err, context.Canceled):
@@ -105,14 +118,46 @@ func TestProbesAreGathered(t *testing.T) {
 }
 
 // TestProbesAreNotHeldUp: nobody waits long for a reader whose answer does not
-// come, as from a replica that is gone.
+// come, as from a replica that is gone. They are asked about together all the same:
+// when many are late, questions one by one make them later.
 func TestProbesAreNotHeldUp(t *testing.T) {
+	const readers = 256
 	nc := storetest.NewServer(t).Connect(t)
 	config := storetest.Config("LEDGER_held", 1)
 	if err := eventstore.Create(t.Context(), nc, config); err != nil {
 		t.Fatal(err)
 	}
 	l := open(t, nc, config)
-	l.HoldProbes(20 * time.Millisecond) // and never lets go
-	histories(t, l, config.Stream, 64)()
+	l.HoldProbes(100 * time.Millisecond) // and never lets go
+	before := nc.Stats().OutMsgs
+	histories(t, l, config.Stream, readers)()
+	if sent := nc.Stats().OutMsgs - before; sent > readers/4 {
+		t.Errorf("%d messages were sent for %d questions", sent, readers)
+	}
+}
+
+// TestProbesAreHandedOn: when somebody leaves who was to ask for others, one of
+// these asks.
+func TestProbesAreHandedOn(t *testing.T) {
+	const readers = 16
+	nc := storetest.NewServer(t).Connect(t)
+	config := storetest.Config("LEDGER_handed", 1)
+	if err := eventstore.Create(t.Context(), nc, config); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, nc, config)
+	l.HoldProbes(time.Minute)
+	var first sync.WaitGroup
+	leaving, leave := context.WithCancel(t.Context())
+	first.Go(func() {
+		if _, err := l.History(leaving, storetest.Subject(config.Stream, readers), 0, eventstore.AnyReplica); !errors.Is(err, context.Canceled) {
+			t.Errorf("who has left: %v", err)
+		}
+	})
+	storetest.Eventually(t, "the first waits", func() bool { return l.Probing() == 1 })
+	wait := histories(t, l, config.Stream, readers)
+	storetest.Eventually(t, "all of them wait", func() bool { return l.Probing() == readers+1 })
+	l.Overtake(leave)
+	first.Wait()
+	wait()
 }

@@ -54,36 +54,36 @@ func (l *Ledger) History(ctx context.Context, subject string, after uint64, read
 	}
 	var events []Recorded
 	err := l.retryRead(ctx, func(ctx context.Context) error {
-		for more := true; more; {
-			page, pending, err := l.historyPage(ctx, subject, after)
-			if err != nil && !errors.Is(err, errOddHeaders) {
-				return err
-			}
-			if err != nil {
-				odd, found, err := l.firstAfter(ctx, subject, lastOf(page, after))
-				if err != nil {
+		for {
+			if read == Leader { // what a replica has is true; what it lacks, and mostly nothing is new, only the leader knows
+				next, ok, err := l.firstAfter(ctx, subject, after)
+				if err != nil || !ok {
 					return err
 				}
-				if !found {
-					return errNotYetThere
+				after, events = next.Sequence, append(events, next)
+			}
+			for more := true; more; {
+				page, pending, err := l.historyPage(ctx, subject, after)
+				if err != nil && !errors.Is(err, errOddHeaders) {
+					return err
 				}
-				page, pending = append(page, odd), true
+				if err != nil {
+					odd, found, err := l.firstAfter(ctx, subject, lastOf(page, after))
+					if err != nil {
+						return err
+					}
+					if !found {
+						return errNotYetThere
+					}
+					page, pending = append(page, odd), true
+				}
+				after = lastOf(page, after)
+				events = append(events, page...)
+				more = pending && len(page) > 0
 			}
-			after = lastOf(page, after)
-			events = append(events, page...)
-			more = pending && len(page) > 0
-		}
-		if read == AnyReplica {
-			return nil
-		}
-		// What a replica has is true; only what it lacks needs the leader.
-		for {
-			next, ok, err := l.firstAfter(ctx, subject, after)
-			if err != nil || !ok {
-				return err
+			if read == AnyReplica {
+				return nil
 			}
-			after = next.Sequence
-			events = append(events, next)
 		}
 	})
 	if err != nil {

@@ -36,9 +36,14 @@ type registerState struct {
 
 func (r *register) current() *domain.Register { return r.state.Load().register }
 
-// renew refreshes a register that is too old to decide on.
+// renew refreshes a register that is too old to decide on. Before it is, one of
+// those who come does so, and the others need not wait.
 func (r *register) renew(ctx context.Context, now time.Time) error {
-	if now.Sub(r.state.Load().at) < maxRegisterAge {
+	switch age := now.Sub(r.state.Load().at); {
+	case age < maxRegisterAge/2:
+		return nil
+	case age < maxRegisterAge:
+		_ = r.refreshes.try(ctx, r.reread) // it is still good, and who comes later tries again
 		return nil
 	}
 	return r.refresh(ctx)
@@ -100,15 +105,15 @@ func (r *register) reach(ctx context.Context, sequence, control uint64) error {
 }
 
 // refresh reads what is new from the leader.
-func (r *register) refresh(ctx context.Context) error {
-	return r.refreshes.do(ctx, func(ctx context.Context) error {
-		next, err := r.read(ctx)
-		if err != nil {
-			return fmt.Errorf("campaign %s: read the campaign: %w", r.source.Campaign, err)
-		}
-		r.state.Store(next)
-		return nil
-	})
+func (r *register) refresh(ctx context.Context) error { return r.refreshes.do(ctx, r.reread) }
+
+func (r *register) reread(ctx context.Context) error {
+	next, err := r.read(ctx)
+	if err != nil {
+		return fmt.Errorf("campaign %s: read the campaign: %w", r.source.Campaign, err)
+	}
+	r.state.Store(next)
+	return nil
 }
 
 // read extends the register by what is new. An answer may have lacked an event

@@ -28,6 +28,22 @@ func (s *shared) do(ctx context.Context, work func(context.Context) error) error
 	if s.last > asked {
 		return s.err
 	}
+	return s.run(ctx, work)
+}
+
+// try does the work unless somebody is at it already.
+func (s *shared) try(ctx context.Context, work func(context.Context) error) error {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+		return s.run(ctx, work)
+	default:
+		return nil
+	}
+}
+
+// run is one run, by who has the turn.
+func (s *shared) run(ctx context.Context, work func(context.Context) error) error {
 	number := s.begun.Add(1)
 	err := work(ctx)
 	if ctx.Err() == nil { // what one caller gave up says nothing to the others

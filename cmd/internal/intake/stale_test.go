@@ -177,6 +177,27 @@ func TestDeadlineBehindASlowRefresh(t *testing.T) {
 	first.Wait()
 }
 
+// TestRegisterIsRenewedInTime: before the register is too old somebody reads it
+// anew, and nobody else waits for that.
+func TestRegisterIsRenewedInTime(t *testing.T) {
+	w := newWorld(t, 0)
+	ledger := &stuck{Ledger: w.ledger, waiting: make(chan struct{}, 10)}
+	in := w.intake(ledger)
+	ledger.down.Store(true)
+	w.ticks.Add(700) // ms of the second that it may be old
+	slow, giveUp := context.WithCancel(t.Context())
+	var first sync.WaitGroup
+	first.Go(func() { _, _ = in.Submit(slow, vote("Eva", "ilze", "s1")) })
+	<-ledger.waiting
+	_, err := in.Submit(t.Context(), vote("Anna", "ilze", "s2"))
+	must(t, err)
+	giveUp()
+	first.Wait()
+	if n := len(ledger.waiting); n != 0 {
+		t.Errorf("%d others read the register too", n)
+	}
+}
+
 // histories notes of what the history is read.
 type histories struct {
 	intake.Ledger
