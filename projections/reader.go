@@ -44,6 +44,7 @@ type Summary struct {
 	Votes    int64           // in force
 	Voters   int64           // distinct ones, as far as channels know them
 	Void     int64           // events of voters that count for nothing
+	Fold     int             // FoldVersion of who counted; another one may count otherwise
 	Build    int32           // tells a read model that was built anew from the one before, which may count differently
 }
 
@@ -78,7 +79,7 @@ func (m *Memory) read(fn func(Results) error) error {
 
 func (r tallyResults) Summary(context.Context) (Summary, error) {
 	return Summary{Position: r.at, Campaign: *r.tally.Register().Campaign(),
-		Votes: r.tally.Votes(), Voters: r.tally.Voters(), Void: r.tally.Void()}, nil
+		Votes: r.tally.Votes(), Voters: r.tally.Voters(), Void: r.tally.Void(), Fold: FoldVersion}, nil
 }
 
 func (r tallyResults) Standings(context.Context) ([]domain.Standing, error) {

@@ -88,6 +88,7 @@ func (l *Leader) term(ctx context.Context, work func(context.Context) error) (do
 	if err := l.wait(ctx, conn); err != nil {
 		return false, l.db.explain(err)
 	}
+	defer unlock(conn, leaderKey, l.db.schema)
 	l.set(ctx, Leadership{Leading: true})
 	working, stop := context.WithCancelCause(ctx)
 	var watcher sync.WaitGroup
@@ -125,6 +126,14 @@ func tryLock(ctx context.Context, conn *pgx.Conn, class int32, name string) (hel
 	defer stop()
 	err = conn.QueryRow(ctx, `select pg_try_advisory_lock($1, hashtext($2))`, class, name).Scan(&held)
 	return held, err
+}
+
+// unlock gives a lock back. When the connection ends Postgres does so too, but a
+// moment later, and who comes in between is refused.
+func unlock(conn *pgx.Conn, class int32, name string) {
+	ctx, stop := context.WithTimeout(context.Background(), leaderTimeout)
+	defer stop()
+	_, _ = conn.Exec(ctx, `select pg_advisory_unlock($1, hashtext($2))`, class, name) // of a connection that is lost it is free
 }
 
 // set keeps the state, and logs it when it is another one or has another

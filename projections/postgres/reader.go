@@ -80,7 +80,7 @@ func query[T any](ctx context.Context, r *results, scan pgx.RowToFunc[T], sql st
 // Summary implements projections.Results.
 func (r *results) Summary(ctx context.Context) (projections.Summary, error) {
 	list, err := query(ctx, r, scanSummary, `
-		select id, stream, identity, sequence, hash, recorded_at, votes, voters, void,
+		select id, stream, identity, sequence, hash, recorded_at, votes, voters, void, fold,
 		       title, opens_at, closes_at, timezone, votes_per_voter, status, closed_at, published_event, published_sequence
 		from positions join campaigns using (campaign)
 		where campaign = $1`, r.campaign)
@@ -100,7 +100,7 @@ func (r *results) Summary(ctx context.Context) (projections.Summary, error) {
 func scanSummary(row pgx.CollectableRow) (s projections.Summary, err error) {
 	var identity, hash []byte
 	at, c := &s.Position, &s.Campaign
-	err = row.Scan(&c.ID, &at.Stream, &identity, &at.Sequence, &hash, &at.RecordedAt, &s.Votes, &s.Voters, &s.Void,
+	err = row.Scan(&c.ID, &at.Stream, &identity, &at.Sequence, &hash, &at.RecordedAt, &s.Votes, &s.Voters, &s.Void, &s.Fold,
 		&c.Title, &c.OpensAt, &c.ClosesAt, &c.Timezone, &c.VotesPerVoter, &c.Status, &c.ClosedAt,
 		&c.Public.Certification, &c.Public.Sequence)
 	copy(at.Identity[:], identity)

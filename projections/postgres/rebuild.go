@@ -457,6 +457,7 @@ func (db *DB) alone(ctx context.Context, class int32, name string, busy error, f
 	if !held {
 		return busy
 	}
+	defer unlock(conn, class, name)
 	return fn()
 }
 

@@ -58,7 +58,10 @@ func (r *Report) AddReadModel(ctx context.Context, l Ledger, codec *domain.Codec
 	c := &comparison{at: at.Sequence}
 	check := Check{Name: CheckReadModel, Status: Passed,
 		Title: fmt.Sprintf("The read model, which is at event %d, has the counts of the ledger up to there", at.Sequence)}
-	if counted := r.tally.Position(); counted < at.Sequence {
+	if m.Fold != projections.FoldVersion {
+		c.add("it cannot be compared: fold %d has counted it, and this paldies counts by fold %d: "+
+			"build an older one anew with `paldies projection rebuild`, audit a newer one with the paldies that made it", m.Fold, projections.FoldVersion)
+	} else if counted := r.tally.Position(); counted < at.Sequence {
 		// What the audit found behind that event is on the list already. A
 		// ledger that just ends there is shorter than it was.
 		c.add("it cannot be compared: the ledger could be counted up to event %d only", counted)

@@ -3,6 +3,7 @@ package audit_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +133,18 @@ func TestReadModelDiffers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestReadModelOfAnotherFold: one that was counted by other rules is not blamed for
+// each figure.
+func TestReadModelOfAnotherFold(t *testing.T) {
+	w, _ := voted(t)
+	m := w.readModel(6)
+	m.Fold, m.Votes = projections.FoldVersion+1, m.Votes+1
+	wantMismatches(t, w.compare(w.ledger, m),
+		fmt.Sprintf("read_model: event 6: it cannot be compared: fold %d has counted it, and this paldies counts by fold %d: "+
+			"build an older one anew with `paldies projection rebuild`, audit a newer one with the paldies that made it",
+			projections.FoldVersion+1, projections.FoldVersion))
 }
 
 // TestReadModelAheadOfLedger: a ledger that has lost its end cannot be compared.
