@@ -52,6 +52,9 @@ const (
 	// maxRegisterAge is how old the register may be when a command is decided.
 	// A withdrawal takes effect within this time.
 	maxRegisterAge = time.Second
+	// renewRegisterAge is at what age somebody reads it anew, so that nobody waits for
+	// that when it is too old.
+	renewRegisterAge = maxRegisterAge * 3 / 4
 	// defaultBallots is how many ballots are kept in the cache; one takes
 	// about 150 bytes and 120 more for each of its events.
 	defaultBallots = 1 << 16

@@ -40,7 +40,7 @@ func (r *register) current() *domain.Register { return r.state.Load().register }
 // those who come does so, and the others need not wait.
 func (r *register) renew(ctx context.Context, now time.Time) error {
 	switch age := now.Sub(r.state.Load().at); {
-	case age < maxRegisterAge/2:
+	case age < renewRegisterAge:
 		return nil
 	case age < maxRegisterAge:
 		_ = r.refreshes.try(ctx, r.reread) // it is still good, and who comes later tries again

@@ -184,7 +184,7 @@ func TestRegisterIsRenewedInTime(t *testing.T) {
 	ledger := &stuck{Ledger: w.ledger, waiting: make(chan struct{}, 10)}
 	in := w.intake(ledger)
 	ledger.down.Store(true)
-	w.ticks.Add(700) // ms of the second that it may be old
+	w.ticks.Add(900) // ms of the second that it may be old
 	slow, giveUp := context.WithCancel(t.Context())
 	var first sync.WaitGroup
 	first.Go(func() { _, _ = in.Submit(slow, vote("Eva", "ilze", "s1")) })
