@@ -20,13 +20,10 @@ func (l *Ledger) Probing() int {
 	return len(l.probes.waiting)
 }
 
-// Overtake lets the next group begin, and does something before anybody of it can
-// ask.
-func (l *Ledger) Overtake(before func()) {
-	l.probes.mu.Lock()
-	defer l.probes.mu.Unlock()
-	before()
-	l.probes.nextLocked()
+// ReadFrom makes another subject the one that replicas answer on.
+func (l *Ledger) ReadFrom(subject string) (before string) {
+	before, l.directGetSubject = l.directGetSubject, subject
+	return before
 }
 
 // SetRoom is how many answers have room that were not looked at yet.

@@ -97,6 +97,7 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Ledger, error) {
 		histories:        make(chan struct{}, maxHistories),
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	l.probes.ask = l.lastKnown
 	go l.commitAll()
 	return l, nil
 }
@@ -119,6 +120,7 @@ func (l *Ledger) Close(ctx context.Context) error {
 		<-l.idle
 	}
 	l.cancel(ErrClosed)
+	l.probes.close()
 	l.closeWire.Do(func() {
 		if err := l.wire.close(); err != nil {
 			l.closeErr = fmt.Errorf("close ledger %s: %w", l.config.Stream, err)

@@ -2,12 +2,15 @@ package eventstore_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"sakipaldies.lv/ledger/eventstore"
 	"sakipaldies.lv/ledger/eventstore/storetest"
@@ -80,6 +83,67 @@ func readAtOnce(t *testing.T, l *eventstore.Ledger, stream string, subjects, rea
 	t.Logf("%d of %d gave up", left.Load(), readers*reads)
 }
 
+// TestHistoryBesideAReplicaThatIsBehind: the leader is asked until it knows of
+// nothing more, whatever a replica lacks.
+func TestHistoryBesideAReplicaThatIsBehind(t *testing.T) {
+	const events = 4
+	nc := storetest.NewServer(t).Connect(t)
+	config := storetest.Config("LEDGER_behind", 1)
+	if err := eventstore.Create(t.Context(), nc, config); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, nc, config)
+	var last uint64
+	for range events {
+		recorded, err := l.Append(t.Context(), storetest.Event(storetest.Subject(config.Stream, 1)), last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = recorded.Sequence
+	}
+	for known := range uint64(events) {
+		replica := l.ReadFrom("replica.behind")
+		var asked atomic.Int64
+		sub, err := nc.Subscribe("replica.behind", func(m *nats.Msg) {
+			asked.Add(1)
+			var get struct {
+				Sequence uint64 `json:"seq"`
+				Next     string `json:"next_by_subj"`
+				Batch    int    `json:"batch"`
+			}
+			err := json.Unmarshal(m.Data, &get)
+			if get.Batch = 1; get.Sequence > known { // knows nothing of it
+				get.Sequence = 1 << 40
+			}
+			body, _ := json.Marshal(get)
+			if err = errors.Join(err, nc.PublishRequest(replica, m.Reply, body)); err != nil {
+				t.Error(err)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, after := range []uint64{0, 1} {
+			list, err := l.History(t.Context(), storetest.Subject(config.Stream, 1), after, eventstore.Leader)
+			if err != nil || len(list) != events-int(after) {
+				t.Errorf("after %d, beside a replica that knows %d events: %d events, %v", after, known, len(list), err)
+			}
+			for i, e := range list {
+				if e.Sequence != after+uint64(i)+1 {
+					t.Errorf("event %d of the history is %d", i, e.Sequence)
+				}
+			}
+		}
+		if err := sub.Unsubscribe(); err != nil {
+			t.Error(err)
+		}
+		if asked.Load() == 0 {
+			t.Error("the replica was not asked")
+		}
+		l.ReadFrom(replica)
+	}
+}
+
 // histories asks for the histories of so many new subjects at once, and returns
 // when all have their answers.
 func histories(t *testing.T, l *eventstore.Ledger, stream string, n int) (wait func()) {
@@ -134,30 +198,4 @@ func TestProbesAreNotHeldUp(t *testing.T) {
 	if sent := nc.Stats().OutMsgs - before; sent > readers/4 {
 		t.Errorf("%d messages were sent for %d questions", sent, readers)
 	}
-}
-
-// TestProbesAreHandedOn: when somebody leaves who was to ask for others, one of
-// these asks.
-func TestProbesAreHandedOn(t *testing.T) {
-	const readers = 16
-	nc := storetest.NewServer(t).Connect(t)
-	config := storetest.Config("LEDGER_handed", 1)
-	if err := eventstore.Create(t.Context(), nc, config); err != nil {
-		t.Fatal(err)
-	}
-	l := open(t, nc, config)
-	l.HoldProbes(time.Minute)
-	var first sync.WaitGroup
-	leaving, leave := context.WithCancel(t.Context())
-	first.Go(func() {
-		if _, err := l.History(leaving, storetest.Subject(config.Stream, readers), 0, eventstore.AnyReplica); !errors.Is(err, context.Canceled) {
-			t.Errorf("who has left: %v", err)
-		}
-	})
-	storetest.Eventually(t, "the first waits", func() bool { return l.Probing() == 1 })
-	wait := histories(t, l, config.Stream, readers)
-	storetest.Eventually(t, "all of them wait", func() bool { return l.Probing() == readers+1 })
-	l.Overtake(leave)
-	first.Wait()
-	wait()
 }

@@ -46,7 +46,10 @@ func (l *Ledger) History(ctx context.Context, subject string, after uint64, read
 		return nil, err
 	}
 	if after == 0 && read == AnyReplica && single(subject) {
-		absent, done := l.absent(ctx, subject)
+		absent, done, err := l.probes.absent(ctx, subject)
+		if err != nil {
+			return nil, fmt.Errorf("ledger %s: history of %s: %w", l.config.Stream, subject, err)
+		}
 		if absent {
 			return nil, nil
 		}

@@ -199,7 +199,7 @@ func WithoutKey(ctx context.Context, cfg Config, reason error) error {
 // must not be changed.
 func (in *Intake) Register() *domain.Register { return in.register.current() }
 
-// Recent is the Register, read anew from the leader when it is older than a
+// Recent is the Register, read anew from the leader so that it is not older than a
 // second.
 func (in *Intake) Recent(ctx context.Context) (*domain.Register, error) {
 	if err := in.register.renew(ctx, in.cfg.Now()); err != nil {

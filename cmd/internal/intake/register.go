@@ -39,14 +39,17 @@ func (r *register) current() *domain.Register { return r.state.Load().register }
 // renew refreshes a register that is too old to decide on. Before it is, one of
 // those who come does so, and the others need not wait.
 func (r *register) renew(ctx context.Context, now time.Time) error {
-	switch age := now.Sub(r.state.Load().at); {
-	case age < renewRegisterAge:
-		return nil
-	case age < maxRegisterAge:
-		_ = r.refreshes.try(ctx, r.reread) // it is still good, and who comes later tries again
-		return nil
+	aged := func(age time.Duration) func() bool {
+		return func() bool { return now.Sub(r.state.Load().at) >= age }
 	}
-	return r.refresh(ctx)
+	old, tooOld := aged(renewRegisterAge), aged(maxRegisterAge)
+	switch {
+	case tooOld():
+		return r.refreshes.do(ctx, tooOld, r.reread)
+	case old():
+		_ = r.refreshes.try(ctx, old, r.reread) // it is still good, and who comes later tries again
+	}
+	return nil
 }
 
 // confirm makes sure that a close below sequence is known. Control is the last
@@ -65,7 +68,7 @@ func (r *register) confirm(ctx context.Context, sequence, control uint64) error 
 	case sequence <= r.fenced.Load():
 		return nil
 	}
-	if err := r.proofs.do(ctx, r.prove); err != nil {
+	if err := r.proofs.do(ctx, nil, r.prove); err != nil {
 		return err
 	}
 	if sequence > r.fenced.Load() {
@@ -105,7 +108,7 @@ func (r *register) reach(ctx context.Context, sequence, control uint64) error {
 }
 
 // refresh reads what is new from the leader.
-func (r *register) refresh(ctx context.Context) error { return r.refreshes.do(ctx, r.reread) }
+func (r *register) refresh(ctx context.Context) error { return r.refreshes.do(ctx, nil, r.reread) }
 
 func (r *register) reread(ctx context.Context) error {
 	next, err := r.read(ctx)

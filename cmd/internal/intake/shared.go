@@ -17,7 +17,9 @@ type shared struct {
 
 func newShared() shared { return shared{turn: make(chan struct{}, 1)} }
 
-func (s *shared) do(ctx context.Context, work func(context.Context) error) error {
+// do does the work, or shares it. It does nothing when the work is not needed any
+// more once its turn has come; needed may be nil.
+func (s *shared) do(ctx context.Context, needed func() bool, work func(context.Context) error) error {
 	asked := s.begun.Load()
 	select {
 	case s.turn <- struct{}{}:
@@ -25,21 +27,27 @@ func (s *shared) do(ctx context.Context, work func(context.Context) error) error
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if s.last > asked {
+	switch {
+	case needed != nil && !needed():
+		return nil
+	case s.last > asked:
 		return s.err
 	}
 	return s.run(ctx, work)
 }
 
-// try does the work unless somebody is at it already.
-func (s *shared) try(ctx context.Context, work func(context.Context) error) error {
+// try does the work if it is needed and nobody is at it already.
+func (s *shared) try(ctx context.Context, needed func() bool, work func(context.Context) error) error {
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
-		return s.run(ctx, work)
 	default:
 		return nil
 	}
+	if !needed() {
+		return nil
+	}
+	return s.run(ctx, work)
 }
 
 // run is one run, by who has the turn.

@@ -17,8 +17,8 @@
 // has none, so that a repeat that was refused is not accepted because of what the
 // voter has done since. It looks for the outcome each time that it has read the
 // voter's ballot, and what it records then is fenced by that ballot: a worker that
-// was halted, and relieved, is not behind the one that came after it. What is accepted is in the ledger
-// once, because intake finds an event by its id. Another content under the same
+// was halted, and relieved meanwhile, records nothing beside its successor. What is
+// accepted is in the ledger once, because intake finds an event by its id. Another content under the same
 // id goes to the poison; it is neither answered with the first one's outcome nor
 // dropped.
 //
@@ -72,18 +72,19 @@
 //
 //	go test -run '^$' -bench . -benchtime 1x ./cmd/internal/queue
 //
-// 18,400 and 19,400 votes/s went through the queue (60,000 votes): 0.20 and 0.21 of
-// the rate at which a ledger takes bytes (4000 appends at a time), and 0.28 and 0.30
-// of that at which intake takes votes. 150,000 went at 18,000 to 20,700/s, from the
-// first second to the last. It is a matter of work and not of waiting: both cores are
-// busy to 95 %, and more or fewer submissions in hand changed nothing. A vote takes 85
-// to 100 µs of processor time, where an append takes 19: a fifth of that is the server
-// that commits two batches, a third intake, a tenth Watermill's router and its
-// middlewares, a seventh the garbage collector, which goes through the stacks of two
-// goroutines a message. Goroutines that stay, instead of one for each message in the
+// two runs had 18,400 and 19,400 votes/s go through the queue (60,000 votes): 0.20
+// and 0.21 of the rate at which a ledger takes bytes (4000 appends at a time), and
+// 0.28 and 0.30 of that at which intake takes votes. 150,000 went at 18,000 to
+// 20,700/s, from the first second to the last. It is a matter of work and not of
+// waiting: both cores are busy to 95 %, and more or fewer submissions in hand changed
+// nothing. An append takes 19 µs of processor time, a vote through the queue 85 to 100.
+// Of these, a third goes to intake, a fifth to the server's commits of two batches, a
+// seventh to the garbage collector, which goes through the stacks of two goroutines a
+// message, a tenth to Watermill's router and its middlewares, and the rest to delivery,
+// outcomes and acks. Goroutines that stay, instead of one for each message in the
 // router, were tried: 6 % faster, and not worth it. Two durable appends alone are half
-// as fast as one. Against the same router on watermill-nats it is 24 times as fast
-// (eventstore/comparison, -benchtime 60000x).
+// as fast as one. Against the same router on watermill-nats it was 24 times as fast when
+// it took 16,000/s (eventstore/comparison, -benchtime 60000x).
 //
 // # Poison
 //
@@ -91,12 +92,12 @@
 // unknown campaign, a malformed subject, too large. What passes by itself is
 // tried again, first here and then by redelivery. What only a person can mend,
 // such as a campaign's key that is missing here, is waited for
-// five minutes, because it may be on its way, unless the campaign is closed. They count from the first time that
-// this worker has missed it: a submission that has waited for a worker is not
-// given up at once. Then the campaign's submissions go to the poison, those that
+// five minutes, because it may be on its way, unless the campaign is closed. The
+// minutes count from the first time that this worker has missed it: a submission that
+// has waited for a worker is not given up at once. Then the campaign's submissions go to the poison, those that
 // come later at once, until the key is there. So do those beyond maxWaiting (4,000)
 // that wait for one fault, because a worker can hold only so many (held, 16,000),
-// and when it does all others wait behind them. That is left to submissions of one
-// key that come faster than they are decided, for of one key only one is decided at
-// a time, and to a fault of the servers that does not pass.
+// and when it does all others wait behind them. Two things can still make all others
+// wait: submissions of one key that come faster than they are decided, for of one key
+// only one is decided at a time, and a fault of the servers that does not pass.
 package queue
