@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"cmp"
+	"flag"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,11 +20,11 @@ import (
 	"sakipaldies.lv/ledger/eventstore/storetest"
 )
 
+// benchVotes is how many votes one measurement has. Those that count take seconds:
+// with 20,000 it was over before a jam showed that halved the rate.
+var benchVotes = flag.Int("votes", 20_000, "votes of one measurement of the benchmark")
+
 const (
-	// benchVotes is how many votes one measurement has. It takes seconds: with a third
-	// of them it was over before a jam showed that halved the rate. More than one server
-	// commit each way, and little enough for a run on a busy machine.
-	benchVotes = 60_000
 	// benchCallers is how many append or submit at a time.
 	benchCallers = 4000
 	benchRounds  = 3
@@ -63,7 +64,7 @@ func perSecond(b *testing.B, call func(n int) error) float64 {
 	begun := time.Now()
 	for range benchCallers {
 		work.Go(func() {
-			for n := next.Add(1); n <= benchVotes; n = next.Add(1) {
+			for n := next.Add(1); n <= int64(*benchVotes); n = next.Add(1) {
 				if err := call(int(n)); err != nil {
 					b.Error(err)
 					return
@@ -72,7 +73,7 @@ func perSecond(b *testing.B, call func(n int) error) float64 {
 		})
 	}
 	work.Wait()
-	return benchVotes / time.Since(begun).Seconds()
+	return float64(*benchVotes) / time.Since(begun).Seconds()
 }
 
 // appending is eventstore.Ledger alone.
@@ -103,7 +104,7 @@ func benchVote(n int) queue.Item {
 // queueing is everything between the queue and the outcomes.
 func queueing(b *testing.B) float64 {
 	w := newWorld(b)
-	items := make([]queue.Item, benchVotes)
+	items := make([]queue.Item, *benchVotes)
 	for n := range items {
 		items[n] = benchVote(n)
 	}
@@ -115,9 +116,9 @@ func queueing(b *testing.B) float64 {
 	storetest.Eventually(b, "everything is decided", func() bool {
 		stream, err := js.Stream(b.Context(), queue.OutcomesStream(campaign))
 		check(b, err)
-		return stream.CachedInfo().State.Msgs == benchVotes
+		return stream.CachedInfo().State.Msgs == uint64(*benchVotes)
 	})
-	rate := benchVotes / time.Since(begun).Seconds()
+	rate := float64(*benchVotes) / time.Since(begun).Seconds()
 	r.end()
 	return rate
 }
