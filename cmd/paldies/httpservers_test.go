@@ -61,6 +61,7 @@ func isMissed(t *testing.T, daemons ...*daemon) {
 // directory, and that takes votes itself. The next one has other addresses; that
 // of its ledger the workers must find. Without a node they end in order.
 func TestKilledNode(t *testing.T) {
+	t.Parallel()
 	seed, data := randomSeed(t), t.TempDir()
 	random := rand.New(rand.NewPCG(seed, 1))
 	nodeArgs := []string{"dev", "--http", "127.0.0.1:0", "--seal=false"}

@@ -112,6 +112,7 @@ func TestREADMECommands(t *testing.T) {
 // TestEndPage runs the commands of the page about the end of a campaign, as they
 // stand there, on a set of ballots.
 func TestEndPage(t *testing.T) {
+	t.Parallel()
 	block, set := consoleBlocks(t, "../../docs/end-of-a-campaign.md")[0], generateBallots(t)[1]
 	set.name = "2018"
 	dir := t.TempDir()
