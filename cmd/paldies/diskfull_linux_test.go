@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -216,7 +217,8 @@ func moveLog(t *testing.T, server *pgserver.Server, disk smallDisk) {
 }
 
 // switchLog makes Postgres begin one log file after the other, for each of
-// which it needs new space.
+// which it needs new space. While it takes no connections it is seldom asked, for it
+// writes down each, and only the end of what it writes is kept.
 func switchLog(t *testing.T, databaseURL string) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -226,6 +228,10 @@ func switchLog(t *testing.T, databaseURL string) (stop func()) {
 		for ctx.Err() == nil {
 			conn, err := pgx.Connect(ctx, databaseURL)
 			if err != nil {
+				select {
+				case <-time.After(time.Second):
+				case <-ctx.Done():
+				}
 				continue
 			}
 			_, _ = conn.Exec(ctx, `select pg_switch_wal()`) // fails when Postgres ends of it
