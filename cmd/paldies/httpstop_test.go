@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -76,7 +77,7 @@ func TestStoppedWithoutLedger(t *testing.T) {
 	worker := startWorker(t, data, servers...)
 	held := holdRequests(t, workersAt(worker), campaign, token)
 
-	check(t, server.cmd.Process.Signal(syscall.SIGSTOP))
+	halt(t, server.cmd.Process)
 	for _, h := range held {
 		check(t, h.sendBody())
 	}
@@ -90,6 +91,22 @@ func TestStoppedWithoutLedger(t *testing.T) {
 	check(t, server.cmd.Process.Signal(syscall.SIGCONT))
 	wantStopped(t, worker, begun)
 	paldies(t, data, append([]string{"audit", "verify", "--campaign", campaign}, servers...)...)
+}
+
+// halt stops all threads of a process until it is told to go on. The signal alone
+// leaves them a moment, in which a vote was recorded.
+func halt(t *testing.T, p *os.Process) {
+	t.Helper()
+	check(t, p.Signal(syscall.SIGSTOP))
+	var status syscall.WaitStatus
+	_, err := syscall.Wait4(p.Pid, &status, syscall.WUNTRACED, nil)
+	for errors.Is(err, syscall.EINTR) {
+		_, err = syscall.Wait4(p.Pid, &status, syscall.WUNTRACED, nil)
+	}
+	check(t, err)
+	if !status.Stopped() {
+		t.Fatalf("a process that was to halt: %v", status)
+	}
 }
 
 // wantStopped waits for a process that was asked to stop, and wants it to end
