@@ -82,7 +82,7 @@ func reported(t rapid.TB, conn *pgx.Conn, campaign string) string {
 		`select 'institution', institution, rank, votes from reporting_v1.institution_totals where campaign_id = $1 order by rank, institution`,
 		`select 'branch', institution, branch, rank, votes from reporting_v1.branch_totals where campaign_id = $1
 		 order by rank, institution || ' ' || branch, institution`,
-		`select 'channel', channel, votes from reporting_v1.channel_mix where campaign_id = $1 order by votes desc, channel collate "C"`,
+		`select 'channel', channel, votes from reporting_v1.channel_mix where campaign_id = $1 and votes <> 0 order by votes desc, channel collate "C"`,
 		`select 'day', day, votes from reporting_v1.timeline_daily where campaign_id = $1 and votes <> 0 order by day`,
 		`select 'hour', hour_start, local_time, utc_offset = local_time - (hour_start at time zone 'UTC'), votes
 		 from reporting_v1.timeline_hourly where campaign_id = $1 order by hour_start`,
@@ -110,7 +110,9 @@ func counted(t rapid.TB, tally *domain.Tally) string {
 		line("branch", g.Keys[0], g.Keys[1], int64(g.Rank), g.Votes)
 	}
 	for _, g := range groups(domain.ByChannel) {
-		line("channel", g.Keys[0], g.Votes)
+		if g.Votes != 0 { // the views know channels, too, that were added after what is published was counted
+			line("channel", g.Keys[0], g.Votes)
+		}
 	}
 	for _, g := range groups(domain.ByDay) {
 		day, err := time.Parse(time.DateOnly, g.Keys[0])
