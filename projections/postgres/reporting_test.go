@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,7 +83,7 @@ func reported(t rapid.TB, conn *pgx.Conn, campaign string) string {
 		`select 'institution', institution, rank, votes from reporting_v1.institution_totals where campaign_id = $1 order by rank, institution`,
 		`select 'branch', institution, branch, rank, votes from reporting_v1.branch_totals where campaign_id = $1
 		 order by rank, institution || ' ' || branch, institution`,
-		`select 'channel', channel, votes from reporting_v1.channel_mix where campaign_id = $1 and votes <> 0 order by votes desc, channel collate "C"`,
+		`select 'channel', channel, votes from reporting_v1.channel_mix where campaign_id = $1 order by votes desc, channel collate "C"`,
 		`select 'day', day, votes from reporting_v1.timeline_daily where campaign_id = $1 and votes <> 0 order by day`,
 		`select 'hour', hour_start, local_time, utc_offset = local_time - (hour_start at time zone 'UTC'), votes
 		 from reporting_v1.timeline_hourly where campaign_id = $1 order by hour_start`,
@@ -93,8 +94,9 @@ func reported(t rapid.TB, conn *pgx.Conn, campaign string) string {
 	return text.String()
 }
 
-// counted is what reported is to be.
-func counted(t rapid.TB, tally *domain.Tally) string {
+// counted is what reported is to be: the results of a tally, by the channels that the
+// campaign has now. One may have been added after the event as of which it was counted.
+func counted(t rapid.TB, tally *domain.Tally, now *domain.Campaign) string {
 	t.Helper()
 	var text strings.Builder
 	line := func(values ...any) { fmt.Fprintf(&text, "%q\n", fmt.Sprint(values...)) }
@@ -109,10 +111,19 @@ func counted(t rapid.TB, tally *domain.Tally) string {
 	for _, g := range groups(domain.ByBranch) {
 		line("branch", g.Keys[0], g.Keys[1], int64(g.Rank), g.Votes)
 	}
+	var unused []string
+	for _, c := range now.Channels {
+		unused = append(unused, c.Name)
+	}
 	for _, g := range groups(domain.ByChannel) {
-		if g.Votes != 0 { // the views know channels, too, that were added after what is published was counted
+		if g.Votes != 0 {
 			line("channel", g.Keys[0], g.Votes)
+			unused = slices.DeleteFunc(unused, func(name string) bool { return name == g.Keys[0] })
 		}
+	}
+	slices.Sort(unused)
+	for _, name := range unused {
+		line("channel", name, 0)
 	}
 	for _, g := range groups(domain.ByDay) {
 		day, err := time.Parse(time.DateOnly, g.Keys[0])
@@ -205,14 +216,14 @@ func TestReportsAreTheResults(t *testing.T) {
 			publish(h, h.Last()-rapid.Uint64Range(0, 2).Draw(rt, "before"))
 			act(6)
 		}
-		if got, want := reported(rt, all, h.Campaign), counted(rt, &h.Tally); got != want {
+		if got, want := reported(rt, all, h.Campaign), counted(rt, &h.Tally, h.Tally.Register().Campaign()); got != want {
 			rt.Fatalf("the Chancellery sees\n%s\nwant\n%s", got, want)
 		}
 		state, want := "embargo", ""
 		if p := h.Tally.Register().Campaign().Public; p.Sequence > 0 {
 			at, changed := tallyAt(rt, h, p.Sequence)
 			if state = "correction pending"; !changed {
-				state, want = "public", counted(rt, at)
+				state, want = "public", counted(rt, at, h.Tally.Register().Campaign())
 			}
 		}
 		seen[state]++
@@ -288,7 +299,7 @@ func TestReportsSideBySide(t *testing.T) {
 			h.Vote(random.IntN)
 		}
 		check(t, projectiontest.Runner(t, campaigns, db).RunToEnd(t.Context()))
-		return counted(t, &h.Tally)
+		return counted(t, &h.Tally, h.Tally.Register().Campaign())
 	}
 	conn := reader(t, url, chancellery)
 	before := vote()
@@ -569,7 +580,7 @@ func TestEmbargoInReports(t *testing.T) {
 
 	publish(secretly, 0)
 	after := try()
-	if got, want := reported(t, conn, secretly.Campaign), counted(t, &secretly.Tally); got != want {
+	if got, want := reported(t, conn, secretly.Campaign), counted(t, &secretly.Tally, secretly.Tally.Register().Campaign()); got != want {
 		t.Errorf("after the publication everybody sees\n%s\nwant\n%s", got, want)
 	}
 	for _, want := range []string{"NOTICE sees (slepena,s0,", "division by zero"} {

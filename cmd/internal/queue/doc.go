@@ -18,9 +18,9 @@
 // voter has done since. It looks for the outcome each time that it has read the
 // voter's ballot, and what it records then is fenced by that ballot: a worker that
 // was halted, and relieved meanwhile, records nothing beside its successor. What is
-// accepted is in the ledger once, because intake finds an event by its id. Another content under the same
-// id goes to the poison; it is neither answered with the first one's outcome nor
-// dropped.
+// accepted is in the ledger once, because intake finds an event by its id. Another
+// content under the same id goes to the poison; it is neither answered with the first
+// one's outcome nor dropped.
 //
 // The submissions of one key are decided in the order in which they are stored
 // (eventstore/pubsub). The order is by campaign and key, whatever the channel.
@@ -72,9 +72,9 @@
 //
 //	go test -run '^$' -bench . -benchtime 1x ./cmd/internal/queue -votes 60000
 //
-// two runs had 18,400 and 19,400 votes/s go through the queue: 0.20
-// and 0.21 of the rate at which a ledger takes bytes (4000 appends at a time), and
-// 0.28 and 0.30 of that at which intake takes votes. 150,000 went at 18,000 to
+// two runs had 18,400 and 19,400 votes/s go through the queue: 0.20 and 0.21 of the
+// rate at which a ledger takes bytes (4000 appends at a time), and 0.28 and 0.30 of
+// that at which intake takes votes. 150,000 went at 18,000 to
 // 20,700/s, from the first second to the last. It is a matter of work and not of
 // waiting: both cores are busy to 95 %, and more or fewer submissions in hand changed
 // nothing. An append takes 19 µs of processor time, a vote through the queue 85 to 100.
@@ -94,8 +94,8 @@
 // such as a campaign's key that is missing here, is waited for
 // five minutes, because it may be on its way, unless the campaign is closed. The
 // minutes count from the first time that this worker has missed it: a submission that
-// has waited for a worker is not given up at once. Then the campaign's submissions go to the poison, those that
-// come later at once, until the key is there. So do those beyond maxWaiting (4,000)
+// has waited for a worker is not given up at once. Then the campaign's submissions go
+// to the poison, those that come later at once, until the key is there. So do those beyond maxWaiting (4,000)
 // that wait for one fault, because a worker can hold only so many (held, 16,000),
 // and when it does all others wait behind them. Two things can still make all others
 // wait: submissions of one key that come faster than they are decided, for of one key
