@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,8 +26,32 @@ const patience = 2 * time.Minute
 type daemon struct {
 	cmd    *exec.Cmd
 	banner map[string]string // what it said when it started, by the first word
-	ended  chan struct{}     // closed when the process has ended
-	err    error             // how it ended; after ended
+	log    *tail
+	ended  chan struct{} // closed when the process has ended
+	err    error         // how it ended; after ended
+}
+
+// tail keeps the end of what a process writes: its last words say why it ended.
+type tail struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+// tailBytes is how much a tail keeps, in bytes.
+const tailBytes = 4 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, p...)
+	t.text = t.text[max(0, len(t.text)-tailBytes):]
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.text)
 }
 
 // launch starts a process and returns when it says how to stop it. The context
@@ -37,9 +62,10 @@ func launch(ctx context.Context, data string, args ...string) (*daemon, error) {
 
 // begin starts a process that prints lines, "stop" the last of them.
 func begin(cmd *exec.Cmd) (*daemon, error) {
-	cmd.Stderr = os.Stderr
-	if !testing.Verbose() {
-		cmd.Stderr = nil // It tells of every kill.
+	log := new(tail)
+	cmd.Stderr = log // It tells of every kill.
+	if testing.Verbose() {
+		cmd.Stderr = io.MultiWriter(os.Stderr, log)
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -48,7 +74,7 @@ func begin(cmd *exec.Cmd) (*daemon, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	d := &daemon{cmd: cmd, banner: make(map[string]string), ended: make(chan struct{})}
+	d := &daemon{cmd: cmd, log: log, banner: make(map[string]string), ended: make(chan struct{})}
 	lines := bufio.NewScanner(out)
 	for d.banner["stop"] == "" && lines.Scan() {
 		name, text, _ := strings.Cut(lines.Text(), " ")
@@ -61,7 +87,7 @@ func begin(cmd *exec.Cmd) (*daemon, error) {
 	}()
 	if d.banner["stop"] == "" {
 		<-d.ended
-		return nil, fmt.Errorf("%s has ended at once: %w", strings.Join(cmd.Args[:min(len(cmd.Args), 2)], " "), d.err)
+		return nil, fmt.Errorf("%s has ended at once: %w: %s", strings.Join(cmd.Args[:min(len(cmd.Args), 2)], " "), d.err, log)
 	}
 	return d, nil
 }
@@ -84,7 +110,7 @@ func (d *daemon) stop(t *testing.T) {
 		t.Error(err)
 	}
 	if <-d.ended; d.err != nil {
-		t.Errorf("%s: %v", strings.Join(d.cmd.Args[1:2], " "), d.err)
+		t.Errorf("%s: %v: %s", strings.Join(d.cmd.Args[1:2], " "), d.err, d.log)
 	}
 }
 

@@ -54,10 +54,14 @@ func serverOptions(dir string) *server.Options {
 }
 
 // Start starts the server, or starts it again after Stop: on the same data and
-// the same port.
-func (s *Server) Start(t testing.TB) {
+// the same port. The functions may change its options until the next Stop.
+func (s *Server) Start(t testing.TB, change ...func(*server.Options)) {
 	t.Helper()
-	running, err := server.NewServer(s.options.Clone())
+	options := s.options.Clone()
+	for _, f := range change {
+		f(options)
+	}
+	running, err := server.NewServer(options)
 	if err != nil {
 		t.Fatalf("nats-server: %v", err)
 	}

@@ -31,10 +31,12 @@ func (a *app) newQueueIntake(takeover time.Duration) *queueIntake {
 // run takes votes for a node's campaigns until the context ends and what is in
 // hand is decided. The node and the campaigns may be closed when it has returned.
 func (q *queueIntake) run(ctx context.Context, n *node.Node, campaigns queue.Campaigns) error {
-	if err := createQueue(ctx, n); ctx.Err() != nil {
-		return nil // it was asked to end
-	} else if err != nil {
-		return err
+	if n.Embedded() { // so that it is staged; of other servers the worker waits for a leader
+		if err := createQueue(ctx, n); ctx.Err() != nil {
+			return nil // it was asked to end
+		} else if err != nil {
+			return err
+		}
 	}
 	w := queue.NewWorker(queue.Config{Conn: n.Conn(), Replicas: replicas(n), Campaigns: campaigns, Metrics: q.metrics,
 		Logger: q.app.logger(), Now: q.app.now, TakeoverAfter: q.takeover, OpenLedger: func(ctx context.Context, c eventstore.Config) (queue.Ledger, error) {
@@ -46,7 +48,7 @@ func (q *queueIntake) run(ctx context.Context, n *node.Node, campaigns queue.Cam
 		}})
 	q.worker.Store(w)
 	defer q.worker.Store(nil)
-	return w.Run(ctx)
+	return n.Explain(w.Run(ctx))
 }
 
 // createQueue makes the queue on a node, unless it is there.

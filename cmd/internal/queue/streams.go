@@ -99,14 +99,18 @@ func CreateOutcomes(ctx context.Context, nc *nats.Conn, campaign string, replica
 
 func create(ctx context.Context, nc *nats.Conn, c pubsub.StreamConfig) error {
 	err := pubsub.CreateStream(ctx, nc, c)
-	var api *jetstream.APIError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &api) && api.ErrorCode == codeNoRoom:
+	case hasNoRoom(err):
 		return fmt.Errorf("the queue needs %d MiB of disk: make room, or raise the limit of JetStream's store: %w", c.MaxBytes>>20, err)
 	}
 	return unavailable(err)
+}
+
+func hasNoRoom(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == codeNoRoom
 }
 
 // outcomesConfig is how the outcomes of a campaign are written: as a ledger is,

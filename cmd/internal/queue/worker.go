@@ -34,6 +34,8 @@ const (
 	// stopTimeout is how long submissions in hand have when a worker is asked to
 	// stop.
 	stopTimeout = 15 * time.Second
+	// subscribePause is between two tries to begin, in time.
+	subscribePause = 500 * time.Millisecond
 	// quietly is how often a worker logs faults that pass by themselves.
 	quietly = time.Second
 )
@@ -62,6 +64,7 @@ type Config struct {
 
 var (
 	errEnded    = errors.New("the worker's subscription has ended: somebody has deleted the queue or its durable consumer")
+	errNotBegun = errors.New("the worker has not reached the queue yet")
 	errNoWorker = errors.New("the queue has no durable consumer of workers: start `paldies intake --queue` or `paldies dev` again to make one")
 )
 
@@ -73,6 +76,8 @@ type Worker struct {
 	logged atomic.Int64 // when a fault that passes was logged last, in Unix nanoseconds
 	faults atomic.Int64 // since then
 	amiss  faults       // what only a person can mend
+
+	subscribed atomic.Bool // it takes submissions, or stands by
 }
 
 // NewWorker makes a worker.
@@ -97,11 +102,6 @@ func NewWorker(c Config) *Worker {
 // and they are left to the next worker. It makes the streams of the queue if
 // they are not there. It returns nil when it was asked to end and has done so.
 func (w *Worker) Run(ctx context.Context) (err error) {
-	if err := CreateStreams(ctx, w.config.Conn, w.config.Replicas); ctx.Err() != nil {
-		return nil
-	} else if err != nil {
-		return err
-	}
 	publisher, err := pubsub.NewPublisher(w.config.Conn, pubsub.PublisherConfig{Subject: poisonSubject, CloseTimeout: stopTimeout})
 	if err != nil {
 		return err
@@ -115,12 +115,25 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, subscriber.Close()) }()
 	working, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	router, err := w.router(patient{subscriber, working}, filed)
+	messages, err := w.subscribe(ctx, working, subscriber)
+	if ctx.Err() != nil {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	w.subscribed.Store(true)
+	defer w.subscribed.Store(false)
+	router, err := w.router(subscribed{subscriber, messages}, filed)
 	if err != nil {
 		return err
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- router.Run(working) }()
+	select { // one that is closed before it runs waits for handlers that never begin
+	case <-router.Running():
+	case err := <-ended:
+		return err
+	}
 	trimming := time.NewTicker(trimInterval)
 	defer trimming.Stop()
 	for {
@@ -137,6 +150,32 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 			// The router does not wait for a message that it takes while it closes:
 			// only the subscriber knows when all are acked.
 			return errors.Join(router.Close(), <-ended, subscriber.Close())
+		}
+	}
+}
+
+// subscribe makes the queue, unless it is there, and begins to take from it; that
+// goes on until working ends. Servers that have no leader right now are asked again
+// until ctx ends: an election must not end the process that answers voters.
+func (w *Worker) subscribe(ctx, working context.Context, s *pubsub.Subscriber) (<-chan *message.Message, error) {
+	working, cut := context.WithCancel(working)
+	uncut := context.AfterFunc(ctx, cut)
+	for {
+		err := CreateStreams(ctx, w.config.Conn, w.config.Replicas)
+		if err == nil {
+			var messages <-chan *message.Message
+			if messages, err = s.Subscribe(working, submissionsPrefix+">"); err == nil && uncut() {
+				return messages, nil
+			}
+		}
+		if ctx.Err() != nil || !passes(err) || hasNoRoom(err) || w.config.Conn.IsClosed() {
+			cut()
+			return nil, err
+		}
+		w.config.Logger.Warn("the queue cannot be reached yet", "error", err)
+		select {
+		case <-time.After(subscribePause):
+		case <-ctx.Done():
 		}
 	}
 }
@@ -160,17 +199,18 @@ func (w *Worker) trim(ctx context.Context) {
 	}
 }
 
-// patient lets handlers come to their end when the router is closed. The context
-// that the router gives a subscriber ends as soon as it begins to close, and with
-// it those of all messages in hand: what they had recorded would not be told.
-type patient struct {
-	message.Subscriber
-	working context.Context
+// subscribed is a subscription that has begun. A router that subscribes itself
+// gives the subscription a context that ends as soon as the router begins to close,
+// and with it those of all messages in hand: what they had recorded would not be
+// told. And when it fails to, it leaves a goroutine behind.
+type subscribed struct {
+	message.Subscriber // closed by the router
+	messages           <-chan *message.Message
 }
 
 // Subscribe implements message.Subscriber.
-func (p patient) Subscribe(_ context.Context, topic string) (<-chan *message.Message, error) {
-	return p.Subscriber.Subscribe(p.working, topic)
+func (s subscribed) Subscribe(context.Context, string) (<-chan *message.Message, error) {
+	return s.messages, nil
 }
 
 // subscriber gives out each voter's submissions in order.
@@ -323,8 +363,11 @@ func (w *Worker) Ready(ctx context.Context) (detail string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if !b.taken {
+	switch {
+	case !b.taken:
 		return "", errNoWorker
+	case !w.subscribed.Load():
+		return "", errNotBegun
 	}
 	return fmt.Sprintf("%d submissions wait, %d are in hand", b.Pending, b.InFlight), nil
 }

@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"sakipaldies.lv/ledger/cmd/internal/intake"
@@ -339,6 +342,60 @@ func TestAConsumerThatIsDeletedEndsTheWorker(t *testing.T) {
 		t.Error("the worker goes on")
 	}
 	check(t, campaigns.Close())
+}
+
+// onWrite is called for all that is written.
+type onWrite func()
+
+func (f onWrite) Write(p []byte) (int, error) {
+	f()
+	return len(p), nil
+}
+
+// A worker begins while the servers cannot answer, in an election for example: it
+// waits for them, and says that it is not ready.
+func TestWorkerBeginsWithoutLeader(t *testing.T) {
+	w := newWorld(t)
+	w.server.Stop()
+	w.server.Start(t, func(o *server.Options) { o.JetStream = false }) // as good as no leader
+	tried := make(chan struct{}, 1)
+	r := w.start(func(c *queue.Config) {
+		c.Logger = slog.New(slog.NewTextHandler(onWrite(func() {
+			select {
+			case tried <- struct{}{}:
+			default:
+			}
+		}), nil))
+	})
+	select {
+	case <-tried:
+	case err := <-r.ended:
+		t.Fatalf("the worker has ended: %v", err)
+	}
+	if _, err := r.Ready(t.Context()); err == nil {
+		t.Error("it is ready")
+	}
+	w.server.Stop()
+	w.server.Start(t)
+	storetest.Eventually(t, "the worker is ready", func() bool {
+		_, err := r.Ready(t.Context())
+		return err == nil
+	})
+	outcomes, _ := w.decided(vote("kāds", "ilze-berzina", "1"))
+	if o := outcomes["vote 1"]; o.Status != queue.Accepted {
+		t.Errorf("then: %+v", o)
+	}
+}
+
+// A worker whose connection is closed before it begins has nothing to wait for.
+func TestWorkerOnAClosedConnection(t *testing.T) {
+	w := newWorld(t)
+	nc := w.server.Connect(t)
+	nc.Close()
+	err := queue.NewWorker(queue.Config{Conn: nc, Replicas: 1, Metrics: queue.NewMetrics(), Logger: slog.New(slog.DiscardHandler)}).Run(t.Context())
+	if !errors.Is(err, nats.ErrConnectionClosed) {
+		t.Errorf("the error is %v", err)
+	}
 }
 
 // drained waits until nothing is in the queue any more.

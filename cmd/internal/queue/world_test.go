@@ -143,6 +143,7 @@ func (w *world) keyIsMissing(campaign string) bool {
 
 // worker is a worker that runs.
 type worker struct {
+	*queue.Worker
 	world     *world
 	nc        *nats.Conn
 	campaigns *intake.Campaigns
@@ -163,7 +164,8 @@ func (w *world) start(change ...func(*queue.Config)) *worker {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
-	go func() { r.ended <- queue.NewWorker(c).Run(ctx) }()
+	r.Worker = queue.NewWorker(c)
+	go func() { r.ended <- r.Run(ctx) }()
 	w.t.Cleanup(r.end)
 	return r
 }
