@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"sakipaldies.lv/ledger/domain"
 	"sakipaldies.lv/ledger/eventstore/storetest"
@@ -60,12 +58,12 @@ func startDeployed(t *testing.T, seed uint64, machines []*machine) *deployed {
 		check(t, os.CopyFS(filepath.Join(c.configs[i].Deployed, "secrets"), os.DirFS(filepath.Join(c.secrets, host))))
 	}
 	c.start()
+	c.flags = c.as("admin")
 	c.connect = func() *nats.Conn {
-		flags := c.as("admin")
-		return storetest.Connect(t, flags[1], nats.RootCAs(flags[3]), nats.CustomInboxPrefix("_INBOX_admin"))
+		return storetest.Connect(t, c.flags[1], nats.RootCAs(c.flags[3]), nats.CustomInboxPrefix("_INBOX_admin"))
 	}
 	eventually(t, "the cluster is there", func() bool {
-		_, _, code := try(t, t.TempDir(), append([]string{"deploy", "streams"}, c.as("admin")...)...)
+		_, _, code := try(t, t.TempDir(), append([]string{"deploy", "streams"}, c.flags...)...)
 		return code == 0
 	})
 	return c
@@ -114,30 +112,6 @@ func (c *deployed) as(role string, servers ...int) []string {
 func (c *deployed) run(role string, args ...string) string {
 	c.t.Helper()
 	return paldies(c.t, c.data, append(args, c.as(role)...)...)
-}
-
-// settled waits until all streams have all copies, up to date: before that nobody
-// may touch another server. It returns who leads the campaign's ledger.
-func (c *deployed) settled() (leader int) {
-	c.t.Helper()
-	for _, stream := range c.streams() {
-		c.leaderOf(stream)
-	}
-	return c.leaderOf(domain.StreamName(c.campaign))
-}
-
-// streams are the names of all streams.
-func (c *deployed) streams() (names []string) {
-	c.t.Helper()
-	c.asks("what streams there are", func(ctx context.Context, js jetstream.JetStream) bool {
-		list := js.StreamNames(ctx)
-		names = nil
-		for name := range list.Name() {
-			names = append(names, name)
-		}
-		return list.Err() == nil
-	})
-	return names
 }
 
 // fault is what happens to the servers while votes come in. It returns what mends it.
@@ -239,7 +213,7 @@ func (c *deployed) round(campaign string, faults []fault, seed uint64) {
 func (c *deployed) suffer(f fault) {
 	c.t.Helper()
 	c.crowd.goesOn(betweenKills)
-	leader := c.settled()
+	leader := c.settled(domain.StreamName(c.campaign))
 	// The moment is what is tested here, not what is waited for.
 	time.Sleep(time.Duration(c.random.Int64N(int64(killMomentMax))))
 	c.crowd.stoodStill()
@@ -250,7 +224,7 @@ func (c *deployed) suffer(f fault) {
 	}
 	mended := time.Now()
 	mend()
-	c.settled()
+	c.settled(domain.StreamName(c.campaign))
 	comeBack(c.t, c.workers...)
 	c.crowd.goesOn(betweenKills)
 	still := c.crowd.stoodStill().Round(time.Millisecond)

@@ -141,7 +141,7 @@ func TestKilledLeaders(t *testing.T) {
 		c.goesOn(betweenKills)
 		// The moment is what is tested here, not what is waited for.
 		time.Sleep(time.Duration(random.Int64N(int64(killMomentMax))))
-		leader := three.leaderOf(domain.StreamName(campaign))
+		leader := three.settled(domain.StreamName(campaign))
 		three.members[leader].kill()
 		begun := time.Now()
 		c.goesOn(crowdClients)
@@ -160,7 +160,7 @@ type cluster struct {
 	t       *testing.T
 	configs []serverConfig
 	members []*daemon
-	flags   []string // of commands that use it
+	flags   []string // of commands of its administrator
 	connect func() *nats.Conn
 }
 
@@ -193,6 +193,21 @@ func (c *cluster) start() {
 		c.configs[i].Peers = peers
 		c.members = append(c.members, c.configs[i].start(c.t))
 	}
+}
+
+// settled waits until doctor says that all servers have their copies of everything:
+// before that nobody may touch another server. It returns who leads a stream.
+func (c *cluster) settled(stream string) (leader int) {
+	c.t.Helper()
+	eventuallyIn(c.t, copiesMax, "all servers have all copies", func() bool {
+		out, _, code := try(c.t, c.t.TempDir(), slices.Concat([]string{"doctor", "-o", "json"}, c.flags)...)
+		if code > 1 {
+			return false // the servers do not answer
+		}
+		said := parseJSON[struct{ Findings []struct{ Status, What string } }](c.t, out)
+		return slices.ContainsFunc(said.Findings, func(f struct{ Status, What string }) bool { return f.What == "copies" && f.Status == "ok" })
+	})
+	return c.leaderOf(stream)
 }
 
 // leaderOf waits until a stream has a leader and two members beside it that are

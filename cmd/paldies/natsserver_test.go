@@ -91,6 +91,11 @@ func runNATS(text string) error {
 func (c serverConfig) options() (*server.Options, error) {
 	host := cmp.Or(c.Host, loopback)
 	options := &server.Options{ServerName: c.Name, JetStream: true, SyncAlways: true}
+	if c.ClusterPort != 0 {
+		if err := options.ProcessConfigString(tellingAccounts); err != nil {
+			return nil, err
+		}
+	}
 	if c.Deployed != "" {
 		if err := errors.Join(os.Chdir(c.Deployed), os.Setenv("SERVER_NAME", c.Name)); err != nil {
 			return nil, err
@@ -111,6 +116,20 @@ func (c serverConfig) options() (*server.Options, error) {
 	}
 	return options, nil
 }
+
+// tellingAccounts let everybody ask the servers of a cluster for their state, as roles
+// of a deployment may.
+const tellingAccounts = `
+	system_account: SYS
+	no_auth_user: kāds
+	accounts {
+		SYS { exports: [ { service: "$SYS.REQ.SERVER.PING.JSZ", response_type: stream } ] }
+		PALDIES {
+			jetstream: enabled
+			users: [ { user: kāds, password: kāds } ]
+			imports: [ { service: { account: SYS, subject: "$SYS.REQ.SERVER.PING.JSZ" } } ]
+		}
+	}`
 
 // start starts the server, on what it has left behind if it ran before.
 func (c serverConfig) start(t *testing.T) *daemon {

@@ -178,7 +178,7 @@ func TestKilledLeadersOfQueue(t *testing.T) {
 	load := startQueueLoad(t, data, campaign, three.flags)
 	two := []*daemon{load.worker(), load.worker()}
 	for _, stream := range []string{queue.SubmissionsStream, domain.StreamName(campaign), queue.OutcomesStream(campaign)} {
-		leader := three.leaderOf(stream)
+		leader := three.settled(stream)
 		// The moment is what is tested here, not what is waited for.
 		time.Sleep(time.Duration(random.Int64N(int64(killMomentMax))))
 		t.Logf("%s is killed, which leads %s", three.configs[leader].Name, stream)

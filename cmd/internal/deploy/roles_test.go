@@ -163,7 +163,8 @@ func TestRoles(t *testing.T) {
 	s.restored(t, filepath.Join(data, "signer", "log", campaign))
 }
 
-// TestServerAway: intake sees that a server is away, which is what wakes somebody.
+// TestServerAway: intake sees that a server is away, which is what wakes somebody,
+// and doctor says to every role which copies are away with it.
 func TestServerAway(t *testing.T) {
 	s := startServers(t)
 	s.as("admin", t.TempDir(), 0, "deploy", "streams")
@@ -174,11 +175,23 @@ func TestServerAway(t *testing.T) {
 			return err == nil && b.Away == want
 		}
 	}
+	doctor := func(role string, says string) func() bool {
+		return func() bool {
+			var out bytes.Buffer
+			s.run(t.Context(), role, t.TempDir(), &out, "doctor")
+			return strings.Contains(out.String(), says)
+		}
+	}
 	storetest.Eventually(t, "all servers have the queue", away(0))
+	storetest.Eventually(t, "all servers have all copies", doctor("auditor", "ok       copies    All servers have their copies of all streams and consumers (servers: 3)."))
 	victim := rand.IntN(len(s.members))
 	t.Logf("server %d goes away", victim)
 	s.members[victim].Shutdown()
 	storetest.Eventually(t, "a server is seen to be away", away(1))
+	for _, role := range []string{"admin", "auditor"} {
+		storetest.Eventually(t, role+" learns what its copies are of",
+			doctor(role, s.members[victim].Name()+" is offline or behind with KV_paldies_credentials, KV_paldies_signed, POISON, SUBMISSIONS, the list of streams"))
+	}
 }
 
 // restored makes the ledger again on servers that have lost everything.

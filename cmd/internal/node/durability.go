@@ -15,14 +15,16 @@ import (
 )
 
 const (
-	// settingsWait is how long Durability waits for the first server to tell
-	// its settings, and for each one after it.
-	settingsWait = 500 * time.Millisecond
-	// settingsServersMax bounds how many servers are listened to.
-	settingsServersMax = 64
-	// settingsSubject asks all servers for the state of JetStream. Only the
-	// system account is answered, and accounts that it lets ask.
-	settingsSubject = "$SYS.REQ.SERVER.PING.JSZ"
+	// stateWait is how long Durability waits for the first server to tell its
+	// state, and for each one after it.
+	stateWait = 500 * time.Millisecond
+	// statesMax bounds how many servers are listened to.
+	statesMax = 64
+	// stateSubject asks all servers for the state of JetStream. Only the system
+	// account is answered, and accounts that it lets ask.
+	stateSubject = "$SYS.REQ.SERVER.PING.JSZ"
+	// letAsk is the remedy when the servers do not answer.
+	letAsk = "let this account import the service " + stateSubject + " from the system account."
 	// diskFreeAdvised is the free space in bytes below which Durability warns.
 	diskFreeAdvised = 1 << 30
 )
@@ -70,11 +72,19 @@ func (n *Node) Durability(ctx context.Context) ([]Finding, error) {
 	if n.address != nil {
 		return append(findings, n.joinedFinding(), n.diskFinding(), n.accessFinding()), nil
 	}
-	servers, err := n.settings(ctx)
+	servers, err := n.states(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return append(findings, n.clusterFinding(), syncFinding(servers)), nil
+	findings = append(findings, n.clusterFinding(), syncFinding(settingsOf(servers)))
+	if n.Conn().ConnectedClusterName() == "" {
+		return findings, nil
+	}
+	copies, err := n.copies(ctx, servers)
+	if err != nil {
+		return nil, err
+	}
+	return append(findings, copies), nil
 }
 
 func (n *Node) embeddedFindings() ([]Finding, error) {
@@ -168,27 +178,30 @@ func (n *Node) clusterFinding() Finding {
 	return f
 }
 
-// settings is what one server tells of how it writes.
-type settings struct {
-	name     string
-	always   bool
-	interval time.Duration
+// state is what one server tells of JetStream.
+type state struct {
+	server string // its name
+	*server.JSInfo
 }
 
-// settings asks all servers. It returns none when this user may not ask.
-func (n *Node) settings(ctx context.Context) ([]settings, error) {
+// states asks all servers. It returns none when this user may not ask.
+func (n *Node) states(ctx context.Context) ([]state, error) {
 	nc := n.Conn()
 	inbox, err := nc.SubscribeSync(nc.NewRespInbox())
 	if err != nil {
-		return nil, fmt.Errorf("asking the servers for their settings: %w", err)
+		return nil, fmt.Errorf("asking the servers for their state: %w", err)
 	}
 	defer inbox.Unsubscribe() // The connection may be lost; there is nothing to undo then.
-	if err := nc.PublishRequest(settingsSubject, inbox.Subject, nil); err != nil {
-		return nil, fmt.Errorf("asking the servers for their settings: %w", err)
+	what, err := json.Marshal(server.JSzOptions{Accounts: true, Streams: true, Consumer: true})
+	if err != nil {
+		return nil, fmt.Errorf("asking the servers for their state: %w", err)
 	}
-	var servers []settings
-	for len(servers) < settingsServersMax {
-		s, err := nextSettings(ctx, inbox)
+	if err := nc.PublishRequest(stateSubject, inbox.Subject, what); err != nil {
+		return nil, fmt.Errorf("asking the servers for their state: %w", err)
+	}
+	var servers []state
+	for len(servers) < statesMax && !allOf(servers) {
+		s, err := nextState(ctx, inbox)
 		switch {
 		case err == nil:
 			servers = append(servers, s)
@@ -197,27 +210,54 @@ func (n *Node) settings(ctx context.Context) ([]settings, error) {
 		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrNoResponders):
 			return servers, nil
 		default:
-			return nil, fmt.Errorf("asking the servers for their settings: %w", err)
+			return nil, fmt.Errorf("asking the servers for their state: %w", err)
 		}
 	}
 	return servers, nil
 }
 
-func nextSettings(ctx context.Context, inbox *nats.Subscription) (settings, error) {
-	waiting, stop := context.WithTimeout(ctx, settingsWait)
+// allOf says whether these are all servers of their cluster.
+func allOf(servers []state) bool {
+	for _, s := range servers {
+		if s.Meta != nil && len(servers) >= s.Meta.Size {
+			return true
+		}
+	}
+	return false
+}
+
+func nextState(ctx context.Context, inbox *nats.Subscription) (state, error) {
+	waiting, stop := context.WithTimeout(ctx, stateWait)
 	defer stop()
 	m, err := inbox.NextMsgWithContext(waiting)
 	if err != nil {
-		return settings{}, err
+		return state{}, err
 	}
 	var answer server.ServerAPIJszResponse
 	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return settings{}, err
+		return state{}, err
 	}
-	if answer.Error != nil {
-		return settings{}, answer.Error
+	switch {
+	case answer.Error != nil:
+		return state{}, answer.Error
+	case answer.Server == nil || answer.Data == nil:
+		return state{}, errors.New("a server's answer does not say its state")
 	}
-	return settings{name: answer.Server.Name, always: answer.Data.Config.SyncAlways, interval: answer.Data.Config.SyncInterval}, nil
+	return state{answer.Server.Name, answer.Data}, nil
+}
+
+// settings is how one server writes.
+type settings struct {
+	name     string
+	always   bool
+	interval time.Duration
+}
+
+func settingsOf(servers []state) (all []settings) {
+	for _, s := range servers {
+		all = append(all, settings{name: s.server, always: s.Config.SyncAlways, interval: s.Config.SyncInterval})
+	}
+	return all
 }
 
 // syncFinding judges how the servers write. They tell only who may ask them.
@@ -227,7 +267,7 @@ func syncFinding(servers []settings) Finding {
 		return Finding{
 			Name: "sync", Status: Unknown,
 			Detail: "Whether the servers write every event to the disk before they acknowledge it cannot be seen from here.",
-			Remedy: "Look for `sync_interval: always` in the jetstream block of every server's configuration, or let this account import the service " + settingsSubject + " from the system account.",
+			Remedy: "Look for `sync_interval: always` in the jetstream block of every server's configuration, or " + letAsk,
 		}
 	}
 	var late []string

@@ -18,7 +18,7 @@ type Backlog struct {
 	InFlight int       // submissions that a worker holds
 	Oldest   time.Time // when the oldest of them was published; zero when there is none
 	Poison   uint64    // submissions in the poison
-	Away     int       // copies of the queue that are offline or behind, each on a server of its own
+	Away     int       // servers whose copy of the queue, or of how far workers are in it, is offline or behind
 	taken    bool      // the durable consumer of workers is there
 }
 
@@ -61,13 +61,7 @@ func readBacklog(ctx context.Context, nc *nats.Conn) (b Backlog, err error) {
 	if err != nil {
 		return b, err
 	}
-	if cluster := stream.CachedInfo().Cluster; cluster != nil {
-		for _, peer := range cluster.Replicas {
-			if peer.Offline || !peer.Current {
-				b.Away++
-			}
-		}
-	}
+	b.Away = away(stream.CachedInfo().Cluster)
 	next := stream.CachedInfo().State.FirstSeq
 	consumer, err := stream.Consumer(ctx, group)
 	switch {
@@ -77,6 +71,7 @@ func readBacklog(ctx context.Context, nc *nats.Conn) (b Backlog, err error) {
 		return b, unavailable(err)
 	default:
 		info := consumer.CachedInfo()
+		b.Away = max(b.Away, away(info.Cluster))
 		b.Pending, b.InFlight, b.taken = info.NumPending, info.NumAckPending, true
 		next = max(next, info.AckFloor.Stream+1)
 	}
@@ -92,6 +87,19 @@ func readBacklog(ctx context.Context, nc *nats.Conn) (b Backlog, err error) {
 		}
 	}
 	return b, nil
+}
+
+// away counts the copies that are offline or behind.
+func away(group *jetstream.ClusterInfo) (n int) {
+	if group == nil {
+		return 0
+	}
+	for _, peer := range group.Replicas {
+		if peer.Offline || !peer.Current {
+			n++
+		}
+	}
+	return n
 }
 
 // CheckStreams is ErrNoQueue where the streams that all campaigns share were not
