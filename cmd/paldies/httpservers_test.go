@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -199,13 +200,25 @@ func (c *cluster) start() {
 // before that nobody may touch another server. It returns who leads a stream.
 func (c *cluster) settled(stream string) (leader int) {
 	c.t.Helper()
+	heard := ""
 	eventuallyIn(c.t, copiesMax, "all servers have all copies", func() bool {
-		out, _, code := try(c.t, c.t.TempDir(), slices.Concat([]string{"doctor", "-o", "json"}, c.flags)...)
-		if code > 1 {
+		out, _, _ := try(c.t, c.t.TempDir(), slices.Concat([]string{"doctor", "-o", "json"}, c.flags)...)
+		var said struct {
+			Findings []struct{ Status, What, Detail string }
+		}
+		if json.Unmarshal([]byte(out), &said) != nil {
 			return false // the servers do not answer
 		}
-		said := parseJSON[struct{ Findings []struct{ Status, What string } }](c.t, out)
-		return slices.ContainsFunc(said.Findings, func(f struct{ Status, What string }) bool { return f.What == "copies" && f.Status == "ok" })
+		for _, f := range said.Findings {
+			if f.What == "copies" {
+				if f.Detail != heard {
+					heard = f.Detail
+					c.t.Log(heard)
+				}
+				return f.Status == "ok"
+			}
+		}
+		return false
 	})
 	return c.leaderOf(stream)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"strings"
 	"time"
 
@@ -187,10 +188,15 @@ func ackFloor(ctx context.Context, s jetstream.Stream, groups []string) (uint64,
 	return floor, nil
 }
 
-// streamError tells a missing stream from one that cannot be asked.
+// streamError tells a missing stream from one that cannot be asked. What the server
+// refuses, it refuses again.
 func streamError(err error) error {
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+	var api *jetstream.APIError
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("%w: %w", ErrNoStream, err)
+	case errors.As(err, &api) && api.Code < http.StatusInternalServerError:
+		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }

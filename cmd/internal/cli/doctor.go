@@ -96,6 +96,11 @@ func (a *app) examine(ctx context.Context, n *node.Node) ([]node.Finding, error)
 	if err != nil {
 		return nil, err
 	}
+	copies, err := n.Copies(ctx)
+	if err != nil {
+		return nil, err
+	}
+	findings = append(findings, copies...)
 	build, _ := debug.ReadBuildInfo() // nil only in builds without modules
 	findings = append(findings, versionsFinding(build, n.Conn().ConnectedServerVersion()))
 	campaigns, err := nodeCampaigns{a, n}.List(ctx)

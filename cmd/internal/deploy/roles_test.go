@@ -183,14 +183,14 @@ func TestServerAway(t *testing.T) {
 		}
 	}
 	storetest.Eventually(t, "all servers have the queue", away(0))
-	storetest.Eventually(t, "all servers have all copies", doctor("auditor", "ok       copies    All servers have their copies of all streams and consumers (servers: 3)."))
+	storetest.Eventually(t, "all servers have all copies", doctor("auditor", "ok       copies    Every copy of every stream and consumer is there (servers: 3)."))
 	victim := rand.IntN(len(s.members))
 	t.Logf("server %d goes away", victim)
 	s.members[victim].Shutdown()
 	storetest.Eventually(t, "a server is seen to be away", away(1))
 	for _, role := range []string{"admin", "auditor"} {
 		storetest.Eventually(t, role+" learns what its copies are of",
-			doctor(role, s.members[victim].Name()+" is offline or behind with KV_paldies_credentials, KV_paldies_signed, POISON, SUBMISSIONS, the list of streams"))
+			doctor(role, s.members[victim].Name()+" is offline or behind with PALDIES > KV_paldies_credentials, PALDIES > KV_paldies_signed, PALDIES > POISON, PALDIES > SUBMISSIONS, the list of streams"))
 	}
 }
 

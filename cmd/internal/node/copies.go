@@ -12,43 +12,55 @@ import (
 )
 
 const (
-	// copiesTries is how often the servers are asked for a copy that is behind, and
-	// copiesPause what is between two questions, in time. While votes come in, a copy
-	// is behind by a few of them at many moments, and not at all of these.
-	copiesTries = 5
-	copiesPause = 200 * time.Millisecond
+	// copiesRounds is how often the servers are asked for a copy that is not seen to
+	// be there, and copiesPause what is between two rounds, in time. While votes come
+	// in, a copy is behind by a few of them at many moments, and not at all of these.
+	copiesRounds = 6
+	copiesPause  = 200 * time.Millisecond
+	// copiesWait is how long each server has for its answer, in time: it looks at all
+	// streams.
+	copiesWait = 2 * time.Second
 	// copiesNamedMax is how many streams and consumers are named at once.
 	copiesNamedMax = 5
 )
 
-// lack is a copy that is not there. Each stream and each durable consumer has one on
-// three servers, and what a majority of them has is safe. One that is behind does not
-// count: before it has caught up, a second server that fails stops the stream.
-type lack struct {
-	server string // empty: nobody leads it, so that nobody knows
-	what   string
+// Copies looks whether all servers of a cluster have their copies of all streams and
+// durable consumers. What a majority of the three copies has is safe; a copy that is
+// empty or behind does not count, and has no say in an election. Before it has caught
+// up, a second server that fails stops the stream. It returns an error only when the
+// context ends or the server is lost meanwhile, and no finding for a server that is
+// alone.
+func (n *Node) Copies(ctx context.Context) ([]Finding, error) {
+	if n.Embedded() || n.address != nil || n.Conn().ConnectedClusterName() == "" {
+		return nil, nil
+	}
+	ask := func(ctx context.Context) ([]state, error) {
+		return n.states(ctx, server.JSzOptions{Accounts: true, Streams: true, Consumer: true}, copiesWait)
+	}
+	f, err := findCopies(ctx, ask, copiesPause)
+	if err != nil {
+		return nil, err
+	}
+	return []Finding{f}, nil
 }
 
-// copies looks whether all servers have their copies.
-func (n *Node) copies(ctx context.Context, servers []state) (Finding, error) {
-	lacking, behind := lacks(servers)
-	for try := 1; behind && try < copiesTries; try++ {
-		if err := pause(ctx, copiesPause); err != nil {
-			return Finding{}, err
-		}
-		again, err := n.states(ctx)
+// findCopies asks round after round until all copies were seen, or all but those on
+// servers that are away.
+func findCopies(ctx context.Context, ask func(context.Context) ([]state, error), between time.Duration) (Finding, error) {
+	c := copies{goal: make(map[string]uint64), leaderless: make(map[string]bool), seen: make(map[held]sight)}
+	for round := 1; ; round++ {
+		servers, err := ask(ctx)
 		if err != nil {
 			return Finding{}, err
 		}
-		if !allOf(again) {
-			continue // who does not answer may know of some
+		c.add(servers)
+		if round == copiesRounds || !c.mayPass() {
+			return c.finding(), nil
 		}
-		var still map[lack]bool
-		still, behind = lacks(again)
-		maps.DeleteFunc(lacking, func(l lack, _ bool) bool { return !still[l] })
-		behind = behind && len(lacking) > 0
+		if err := pause(ctx, between); err != nil {
+			return Finding{}, err
+		}
 	}
-	return copiesFinding(servers, lacking), nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -62,77 +74,142 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// lacks are the copies that are not there, and whether some of them may be there
-// soon: their server is.
-func lacks(servers []state) (lacking map[lack]bool, behind bool) {
-	lacking = make(map[lack]bool)
-	led := make(map[string]bool)
-	note := func(by, what string, group *server.ClusterInfo) {
-		leads := group != nil && group.Leader == by
-		led[what] = led[what] || leads
-		if !leads {
-			return // and cannot know
-		}
-		for _, peer := range group.Replicas {
-			if peer.Offline || !peer.Current {
-				lacking[lack{peer.Name, what}] = true
-				behind = behind || !peer.Offline
+// copies is what is known of the copies after some rounds.
+type copies struct {
+	goal       map[string]uint64 // the leader's last message when it was seen first, by stream
+	leaderless map[string]bool   // streams and consumers that nobody led in the last round
+	seen       map[held]sight
+	servers    []state // of the last round
+}
+
+// held is a copy: of a stream or consumer, on a server.
+type held struct{ server, what string }
+
+// sight is what was seen of a copy.
+type sight struct {
+	follows string // the leader that its server followed, as it said itself
+	there   bool   // it had all that the leader had when that was seen first
+	offline bool   // its server was, in the last round
+}
+
+// report is what a server says of a copy of its own.
+type report struct {
+	server string
+	group  *server.ClusterInfo
+	last   uint64 // message of a stream
+}
+
+// reports are all of them, by stream or consumer.
+func reports(servers []state) map[string][]report {
+	all := make(map[string][]report)
+	for _, s := range servers {
+		add := func(what string, group *server.ClusterInfo, last uint64) {
+			if group != nil {
+				all[what] = append(all[what], report{s.server, group, last})
 			}
 		}
-	}
-	for _, s := range servers {
 		if m := s.Meta; m != nil {
-			note(s.server, "the list of streams", &server.ClusterInfo{Leader: m.Leader, Replicas: m.Replicas})
+			add("the list of streams", &server.ClusterInfo{Leader: m.Leader, Replicas: m.Replicas}, 0)
 		}
 		for _, account := range s.AccountDetails {
+			of := ""
+			if account.Name != server.DEFAULT_GLOBAL_ACCOUNT {
+				of = account.Name + " > "
+			}
 			for _, stream := range account.Streams {
-				note(s.server, stream.Name, stream.Cluster)
-				for _, consumer := range stream.Consumer {
-					note(s.server, "consumer "+consumer.Name+" of "+stream.Name, consumer.Cluster)
+				add(of+stream.Name, stream.Cluster, stream.State.LastSeq)
+				for _, c := range stream.Consumer {
+					add(of+stream.Name+" > "+c.Name, c.Cluster, 0)
 				}
 			}
 		}
 	}
-	for what, is := range led {
-		if !is {
-			lacking[lack{what: what}] = true
-			behind = true // an election may be under way
-		}
-	}
-	return lacking, behind
+	return all
 }
 
-// copiesFinding says whose copies are not there.
-func copiesFinding(servers []state, lacking map[lack]bool) Finding {
+// add takes what the servers say in one round.
+//
+// A leader takes a server that was away for a copy that is there until it has heard
+// from it. So it counts only after that server has said that it follows this leader,
+// and with what that server itself has of a stream. What it has of a consumer says
+// nothing: the copy of a server that was killed may differ for good (nats-server
+// 2.15.2), so that messages come again when it leads.
+func (c *copies) add(servers []state) {
+	c.servers = servers
+	clear(c.leaderless)
+	all := reports(servers)
+	maps.DeleteFunc(c.seen, func(h held, _ sight) bool { return all[h.what] == nil }) // it was deleted
+	for what, told := range all {
+		i := slices.IndexFunc(told, func(r report) bool { return r.group.Leader == r.server })
+		if i < 0 {
+			c.leaderless[what] = true
+			continue
+		}
+		leader := told[i]
+		if _, known := c.goal[what]; !known {
+			c.goal[what] = leader.last
+		}
+		for _, peer := range leader.group.Replicas {
+			h := held{peer.Name, what}
+			s := c.seen[h]
+			s.offline = peer.Offline
+			own := slices.IndexFunc(told, func(r report) bool { return r.server == peer.Name })
+			if own >= 0 {
+				if s.follows == leader.server && peer.Current && !peer.Offline && told[own].last >= c.goal[what] {
+					s.there = true
+				}
+				s.follows = told[own].group.Leader
+			}
+			c.seen[h] = s
+		}
+	}
+}
+
+// mayPass says whether another round may see more.
+func (c *copies) mayPass() bool {
+	if len(c.servers) == 0 {
+		return false
+	}
+	for _, s := range c.seen {
+		if !s.there && !s.offline {
+			return true
+		}
+	}
+	return len(c.leaderless) > 0 || !allOf(c.servers)
+}
+
+// finding says whose copies are not there.
+func (c *copies) finding() Finding {
 	f := Finding{Name: "copies"}
-	if len(servers) == 0 {
+	if !slices.ContainsFunc(c.servers, func(s state) bool { return s.Meta != nil }) {
 		f.Status = Unknown
 		f.Detail = "Whether all servers have their copies of all streams cannot be seen from here."
 		f.Remedy = "Before you stop a server, " + letAsk
 		return f
 	}
-	of := make(map[string][]string) // by server
-	for l := range lacking {
-		of[l.server] = append(of[l.server], l.what)
+	lacking := make(map[string][]string) // by server
+	for h, s := range c.seen {
+		if !s.there || s.offline {
+			lacking[h.server] = append(lacking[h.server], h.what)
+		}
 	}
 	var wrong []string
-	for _, name := range slices.Sorted(maps.Keys(of)) {
-		who := "nobody leads "
-		if name != "" {
-			who = name + " is offline or behind with "
-		}
-		wrong = append(wrong, who+some(of[name]))
+	if len(c.leaderless) > 0 {
+		wrong = append(wrong, "nobody leads "+some(slices.Collect(maps.Keys(c.leaderless))))
 	}
-	if !allOf(servers) {
-		wrong = append(wrong, fmt.Sprintf("not all servers have answered (%d have)", len(servers)))
+	for _, name := range slices.Sorted(maps.Keys(lacking)) {
+		wrong = append(wrong, name+" is offline or behind with "+some(lacking[name]))
+	}
+	if !allOf(c.servers) {
+		wrong = append(wrong, fmt.Sprintf("not all servers have answered (%d have)", len(c.servers)))
 	}
 	if len(wrong) == 0 {
-		f.Detail = fmt.Sprintf("All servers have their copies of all streams and consumers (servers: %d).", len(servers))
+		f.Detail = fmt.Sprintf("Every copy of every stream and consumer is there (servers: %d).", len(c.servers))
 		return f
 	}
 	f.Status = Warning
 	f.Detail = "Copies are missing: " + strings.Join(wrong, "; ") + "."
-	f.Remedy = "Start the servers that are down and ask again until all copies are there: if another server fails before, nobody can vote."
+	f.Remedy = "Start the servers that are down and ask again until all copies are there: a second server that fails before stops what lacks a copy."
 	return f
 }
 

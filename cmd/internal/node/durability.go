@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// stateWait is how long Durability waits for the first server to tell its
-	// state, and for each one after it.
-	stateWait = 500 * time.Millisecond
+	// settingsWait is how long Durability waits for the first server to tell its
+	// settings, and for each one after it.
+	settingsWait = 500 * time.Millisecond
 	// statesMax bounds how many servers are listened to.
 	statesMax = 64
 	// stateSubject asks all servers for the state of JetStream. Only the system
@@ -72,19 +72,11 @@ func (n *Node) Durability(ctx context.Context) ([]Finding, error) {
 	if n.address != nil {
 		return append(findings, n.joinedFinding(), n.diskFinding(), n.accessFinding()), nil
 	}
-	servers, err := n.states(ctx)
+	servers, err := n.states(ctx, server.JSzOptions{}, settingsWait)
 	if err != nil {
 		return nil, err
 	}
-	findings = append(findings, n.clusterFinding(), syncFinding(settingsOf(servers)))
-	if n.Conn().ConnectedClusterName() == "" {
-		return findings, nil
-	}
-	copies, err := n.copies(ctx, servers)
-	if err != nil {
-		return nil, err
-	}
-	return append(findings, copies), nil
+	return append(findings, n.clusterFinding(), syncFinding(settingsOf(servers))), nil
 }
 
 func (n *Node) embeddedFindings() ([]Finding, error) {
@@ -180,29 +172,32 @@ func (n *Node) clusterFinding() Finding {
 
 // state is what one server tells of JetStream.
 type state struct {
-	server string // its name
+	server  string // its name
+	cluster string
 	*server.JSInfo
 }
 
-// states asks all servers. It returns none when this user may not ask.
-func (n *Node) states(ctx context.Context) ([]state, error) {
+// states asks all servers of the cluster, and gives the first one and each one after
+// it some time. It returns none when this user may not ask.
+func (n *Node) states(ctx context.Context, what server.JSzOptions, wait time.Duration) ([]state, error) {
 	nc := n.Conn()
 	inbox, err := nc.SubscribeSync(nc.NewRespInbox())
 	if err != nil {
 		return nil, fmt.Errorf("asking the servers for their state: %w", err)
 	}
 	defer inbox.Unsubscribe() // The connection may be lost; there is nothing to undo then.
-	what, err := json.Marshal(server.JSzOptions{Accounts: true, Streams: true, Consumer: true})
+	question, err := json.Marshal(what)
 	if err != nil {
 		return nil, fmt.Errorf("asking the servers for their state: %w", err)
 	}
-	if err := nc.PublishRequest(stateSubject, inbox.Subject, what); err != nil {
+	if err := nc.PublishRequest(stateSubject, inbox.Subject, question); err != nil {
 		return nil, fmt.Errorf("asking the servers for their state: %w", err)
 	}
 	var servers []state
 	for len(servers) < statesMax && !allOf(servers) {
-		s, err := nextState(ctx, inbox)
+		s, err := nextState(ctx, inbox, wait)
 		switch {
+		case err == nil && s.cluster != nc.ConnectedClusterName(): // a leaf, say
 		case err == nil:
 			servers = append(servers, s)
 		case ctx.Err() != nil:
@@ -216,18 +211,28 @@ func (n *Node) states(ctx context.Context) ([]state, error) {
 	return servers, nil
 }
 
-// allOf says whether these are all servers of their cluster.
+// allOf says whether these are all servers of their cluster that are up.
 func allOf(servers []state) bool {
+	size, away, members := 0, 0, 0
 	for _, s := range servers {
-		if s.Meta != nil && len(servers) >= s.Meta.Size {
-			return true
+		if s.Meta == nil {
+			continue // it has no part in JetStream, or is alone
+		}
+		members++
+		size = max(size, s.Meta.Size)
+		if s.Meta.Leader == s.server {
+			for _, peer := range s.Meta.Replicas {
+				if peer.Offline {
+					away++
+				}
+			}
 		}
 	}
-	return false
+	return members > 0 && members >= size-away
 }
 
-func nextState(ctx context.Context, inbox *nats.Subscription) (state, error) {
-	waiting, stop := context.WithTimeout(ctx, stateWait)
+func nextState(ctx context.Context, inbox *nats.Subscription, wait time.Duration) (state, error) {
+	waiting, stop := context.WithTimeout(ctx, wait)
 	defer stop()
 	m, err := inbox.NextMsgWithContext(waiting)
 	if err != nil {
@@ -243,7 +248,7 @@ func nextState(ctx context.Context, inbox *nats.Subscription) (state, error) {
 	case answer.Server == nil || answer.Data == nil:
 		return state{}, errors.New("a server's answer does not say its state")
 	}
-	return state{answer.Server.Name, answer.Data}, nil
+	return state{answer.Server.Name, answer.Server.Cluster, answer.Data}, nil
 }
 
 // settings is how one server writes.

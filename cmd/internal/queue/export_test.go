@@ -5,3 +5,6 @@ var ReadAll = readAll
 
 // MaxWaiting is how many submissions may wait for one fault.
 const MaxWaiting = maxWaiting
+
+// ErrNotBegun is what a worker says that does not take from the queue yet.
+var ErrNotBegun = errNotBegun

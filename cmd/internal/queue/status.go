@@ -61,7 +61,7 @@ func readBacklog(ctx context.Context, nc *nats.Conn) (b Backlog, err error) {
 	if err != nil {
 		return b, err
 	}
-	b.Away = away(stream.CachedInfo().Cluster)
+	copies := []*jetstream.ClusterInfo{stream.CachedInfo().Cluster}
 	next := stream.CachedInfo().State.FirstSeq
 	consumer, err := stream.Consumer(ctx, group)
 	switch {
@@ -71,10 +71,11 @@ func readBacklog(ctx context.Context, nc *nats.Conn) (b Backlog, err error) {
 		return b, unavailable(err)
 	default:
 		info := consumer.CachedInfo()
-		b.Away = max(b.Away, away(info.Cluster))
+		copies = append(copies, info.Cluster)
 		b.Pending, b.InFlight, b.taken = info.NumPending, info.NumAckPending, true
 		next = max(next, info.AckFloor.Stream+1)
 	}
+	b.Away = away(copies)
 	oldest, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(submissionsPrefix+">"))
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound): // it was decided this very moment
@@ -89,17 +90,20 @@ func readBacklog(ctx context.Context, nc *nats.Conn) (b Backlog, err error) {
 	return b, nil
 }
 
-// away counts the copies that are offline or behind.
-func away(group *jetstream.ClusterInfo) (n int) {
-	if group == nil {
-		return 0
-	}
-	for _, peer := range group.Replicas {
-		if peer.Offline || !peer.Current {
-			n++
+// away counts the servers of which a copy is offline or behind.
+func away(groups []*jetstream.ClusterInfo) int {
+	servers := make(map[string]bool)
+	for _, group := range groups {
+		if group == nil {
+			continue // it has one copy
+		}
+		for _, peer := range group.Replicas {
+			if peer.Offline || !peer.Current {
+				servers[peer.Name] = true
+			}
 		}
 	}
-	return n
+	return len(servers)
 }
 
 // CheckStreams is ErrNoQueue where the streams that all campaigns share were not

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,8 +57,11 @@ const (
 	PoisonBytesMax = 64 << 20
 )
 
-// codeNoRoom is the server's error code for a limit that it cannot reserve.
-const codeNoRoom jetstream.ErrorCode = 10047
+// Error codes of the server.
+const (
+	codeNoRoom    jetstream.ErrorCode = 10047 // it cannot reserve the limit
+	codeNoCluster jetstream.ErrorCode = 10074 // it is alone and is to keep three copies
+)
 
 const (
 	// messageBytesMax is the largest message that the queue takes, headers
@@ -102,15 +106,21 @@ func create(ctx context.Context, nc *nats.Conn, c pubsub.StreamConfig) error {
 	switch {
 	case err == nil:
 		return nil
-	case hasNoRoom(err):
+	case hasCode(err, codeNoRoom):
 		return fmt.Errorf("the queue needs %d MiB of disk: make room, or raise the limit of JetStream's store: %w", c.MaxBytes>>20, err)
 	}
 	return unavailable(err)
 }
 
-func hasNoRoom(err error) bool {
+// refusedForGood says that the servers answer and will go on refusing, until somebody
+// changes how they are set up.
+func refusedForGood(err error) bool {
+	return hasCode(err, codeNoRoom, codeNoCluster, jetstream.JSErrCodeJetStreamNotEnabledForAccount)
+}
+
+func hasCode(err error, codes ...jetstream.ErrorCode) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == codeNoRoom
+	return errors.As(err, &api) && slices.Contains(codes, api.ErrorCode)
 }
 
 // outcomesConfig is how the outcomes of a campaign are written: as a ledger is,

@@ -64,7 +64,7 @@ type Config struct {
 
 var (
 	errEnded    = errors.New("the worker's subscription has ended: somebody has deleted the queue or its durable consumer")
-	errNotBegun = errors.New("the worker has not reached the queue yet")
+	errNotBegun = errors.New("the worker has not reached the queue yet; its log says why")
 	errNoWorker = errors.New("the queue has no durable consumer of workers: start `paldies intake --queue` or `paldies dev` again to make one")
 )
 
@@ -132,7 +132,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	select { // one that is closed before it runs waits for handlers that never begin
 	case <-router.Running():
 	case err := <-ended:
-		return err
+		return cmp.Or(err, errEnded)
 	}
 	trimming := time.NewTicker(trimInterval)
 	defer trimming.Stop()
@@ -160,6 +160,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 func (w *Worker) subscribe(ctx, working context.Context, s *pubsub.Subscriber) (<-chan *message.Message, error) {
 	working, cut := context.WithCancel(working)
 	uncut := context.AfterFunc(ctx, cut)
+	var said string
 	for {
 		err := CreateStreams(ctx, w.config.Conn, w.config.Replicas)
 		if err == nil {
@@ -168,11 +169,15 @@ func (w *Worker) subscribe(ctx, working context.Context, s *pubsub.Subscriber) (
 				return messages, nil
 			}
 		}
-		if ctx.Err() != nil || !passes(err) || hasNoRoom(err) || w.config.Conn.IsClosed() {
+		if ctx.Err() != nil || !passes(err) || refusedForGood(err) || w.config.Conn.IsClosed() {
+			uncut()
 			cut()
 			return nil, err
 		}
-		w.config.Logger.Warn("the queue cannot be reached yet", "error", err)
+		if err.Error() != said { // not the same again and again
+			said = err.Error()
+			w.config.Logger.Warn("the queue cannot be reached yet", "error", err)
+		}
 		select {
 		case <-time.After(subscribePause):
 		case <-ctx.Done():
@@ -359,15 +364,15 @@ func (w *Worker) account(next message.HandlerFunc) message.HandlerFunc {
 // Ready says whether submissions can be decided: nil when they can, and how many
 // wait.
 func (w *Worker) Ready(ctx context.Context) (detail string, err error) {
+	if !w.subscribed.Load() {
+		return "", errNotBegun
+	}
 	b, err := readBacklog(ctx, w.config.Conn)
 	if err != nil {
 		return "", err
 	}
-	switch {
-	case !b.taken:
+	if !b.taken {
 		return "", errNoWorker
-	case !w.subscribed.Load():
-		return "", errNotBegun
 	}
 	return fmt.Sprintf("%d submissions wait, %d are in hand", b.Pending, b.InFlight), nil
 }

@@ -353,7 +353,7 @@ func (f onWrite) Write(p []byte) (int, error) {
 }
 
 // A worker begins while the servers cannot answer, in an election for example: it
-// waits for them, and says that it is not ready.
+// waits for them, and says that it is not ready. Asked to stop meanwhile, it does.
 func TestWorkerBeginsWithoutLeader(t *testing.T) {
 	w := newWorld(t)
 	w.server.Stop()
@@ -370,11 +370,13 @@ func TestWorkerBeginsWithoutLeader(t *testing.T) {
 	select {
 	case <-tried:
 	case err := <-r.ended:
+		r.ended <- err // for the end of the test
 		t.Fatalf("the worker has ended: %v", err)
 	}
-	if _, err := r.Ready(t.Context()); err == nil {
-		t.Error("it is ready")
+	if _, err := r.Ready(t.Context()); !errors.Is(err, queue.ErrNotBegun) {
+		t.Errorf("whether it is ready: %v", err)
 	}
+	w.start().end()
 	w.server.Stop()
 	w.server.Start(t)
 	storetest.Eventually(t, "the worker is ready", func() bool {
@@ -384,6 +386,23 @@ func TestWorkerBeginsWithoutLeader(t *testing.T) {
 	outcomes, _ := w.decided(vote("kāds", "ilze-berzina", "1"))
 	if o := outcomes["vote 1"]; o.Status != queue.Accepted {
 		t.Errorf("then: %+v", o)
+	}
+}
+
+// What the servers refuse for good ends the worker, which says why.
+func TestWorkerThatIsRefused(t *testing.T) {
+	for name, refuse := range map[string]func(*server.Options, *queue.Config){
+		"consumer max ack pending exceeds": func(o *server.Options, _ *queue.Config) { o.JetStreamLimits.MaxAckPending = 100 },
+		"replicas > 1 not supported":       func(_ *server.Options, c *queue.Config) { c.Replicas = 3 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var c queue.Config
+			s := storetest.NewServer(t, func(o *server.Options) { refuse(o, &c) })
+			c.Conn, c.Replicas, c.Metrics, c.Logger = s.Connect(t), max(c.Replicas, 1), queue.NewMetrics(), slog.New(slog.DiscardHandler)
+			if err := queue.NewWorker(c).Run(t.Context()); err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("the error is %v", err)
+			}
+		})
 	}
 }
 
