@@ -217,8 +217,12 @@ func (p *Publisher) knownLane(subject string) *lane {
 // newLane asks the server which stream stores the subject.
 func (p *Publisher) newLane(ctx context.Context, subject string) (*lane, error) {
 	stream, err := findStream(ctx, p.js, subject)
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrNoStream), errors.Is(err, ErrUnavailable):
 		return nil, err
+	default:
+		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	config := stream.CachedInfo().Config
 	p.mu.Lock()

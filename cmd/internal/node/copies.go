@@ -37,30 +37,45 @@ func (n *Node) Copies(ctx context.Context) ([]Finding, error) {
 	ask := func(ctx context.Context) ([]state, error) {
 		return n.states(ctx, server.JSzOptions{Accounts: true, Streams: true, Consumer: true}, copiesWait)
 	}
-	f, err := findCopies(ctx, ask, copiesPause)
-	if err != nil {
-		return nil, err
-	}
-	return []Finding{f}, nil
+	return findCopies(ctx, ask, copiesPause)
 }
 
 // findCopies asks round after round until all copies were seen, or all but those on
 // servers that are away.
-func findCopies(ctx context.Context, ask func(context.Context) ([]state, error), between time.Duration) (Finding, error) {
+func findCopies(ctx context.Context, ask func(context.Context) ([]state, error), between time.Duration) ([]Finding, error) {
 	c := copies{goal: make(map[string]uint64), leaderless: make(map[string]bool), seen: make(map[held]sight)}
 	for round := 1; ; round++ {
 		servers, err := ask(ctx)
 		if err != nil {
-			return Finding{}, err
+			return nil, err
+		}
+		clusters := make(map[string]bool) // that have JetStream together
+		for _, s := range servers {
+			if s.Meta != nil {
+				clusters[s.cluster] = true
+			}
+		}
+		switch {
+		case len(servers) == 0:
+			return []Finding{unknownCopies("Before you stop a server, " + letAsk)}, nil
+		case len(clusters) == 0:
+			return nil, nil // a server that is alone has its name for a cluster's when it has leaf nodes
+		case len(clusters) > 1:
+			return []Finding{unknownCopies("There are several clusters: look at them with `nats server report jetstream`.")}, nil
 		}
 		c.add(servers)
 		if round == copiesRounds || !c.mayPass() {
-			return c.finding(), nil
+			return []Finding{c.finding()}, nil
 		}
 		if err := pause(ctx, between); err != nil {
-			return Finding{}, err
+			return nil, err
 		}
 	}
+}
+
+func unknownCopies(remedy string) Finding {
+	return Finding{Name: "copies", Status: Unknown, Remedy: remedy,
+		Detail: "Whether all servers have their copies of all streams cannot be seen from here."}
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -96,7 +111,7 @@ type sight struct {
 type report struct {
 	server string
 	group  *server.ClusterInfo
-	last   uint64 // message of a stream
+	last   uint64 // message of a stream; of a consumer whether any was acked
 }
 
 // reports are all of them, by stream or consumer.
@@ -104,12 +119,14 @@ func reports(servers []state) map[string][]report {
 	all := make(map[string][]report)
 	for _, s := range servers {
 		add := func(what string, group *server.ClusterInfo, last uint64) {
-			if group != nil {
+			// Of what has one copy, and of what it has found on its disk and not yet
+			// been told to whom it belongs, a server says that it leads it alone.
+			if group != nil && group.RaftGroup != "" {
 				all[what] = append(all[what], report{s.server, group, last})
 			}
 		}
 		if m := s.Meta; m != nil {
-			add("the list of streams", &server.ClusterInfo{Leader: m.Leader, Replicas: m.Replicas}, 0)
+			add("the list of streams", &server.ClusterInfo{RaftGroup: "meta", Leader: m.Leader, Replicas: m.Replicas}, 0)
 		}
 		for _, account := range s.AccountDetails {
 			of := ""
@@ -119,7 +136,7 @@ func reports(servers []state) map[string][]report {
 			for _, stream := range account.Streams {
 				add(of+stream.Name, stream.Cluster, stream.State.LastSeq)
 				for _, c := range stream.Consumer {
-					add(of+stream.Name+" > "+c.Name, c.Cluster, 0)
+					add(of+stream.Name+" > "+c.Name, c.Cluster, min(c.AckFloor.Stream, 1))
 				}
 			}
 		}
@@ -131,8 +148,8 @@ func reports(servers []state) map[string][]report {
 //
 // A leader takes a server that was away for a copy that is there until it has heard
 // from it. So it counts only after that server has said that it follows this leader,
-// and with what that server itself has of a stream. What it has of a consumer says
-// nothing: the copy of a server that was killed may differ for good (nats-server
+// and with what that server itself has of a stream. How far its copy of a consumer is
+// says little: that of a server that was killed may differ for good (nats-server
 // 2.15.2), so that messages come again when it leads.
 func (c *copies) add(servers []state) {
 	c.servers = servers
@@ -149,6 +166,9 @@ func (c *copies) add(servers []state) {
 		if _, known := c.goal[what]; !known {
 			c.goal[what] = leader.last
 		}
+		maps.DeleteFunc(c.seen, func(h held, _ sight) bool { // it leads now, or was replaced
+			return h.what == what && !slices.ContainsFunc(leader.group.Replicas, func(p *server.PeerInfo) bool { return p.Name == h.server })
+		})
 		for _, peer := range leader.group.Replicas {
 			h := held{peer.Name, what}
 			s := c.seen[h]
@@ -167,9 +187,6 @@ func (c *copies) add(servers []state) {
 
 // mayPass says whether another round may see more.
 func (c *copies) mayPass() bool {
-	if len(c.servers) == 0 {
-		return false
-	}
 	for _, s := range c.seen {
 		if !s.there && !s.offline {
 			return true
@@ -181,12 +198,6 @@ func (c *copies) mayPass() bool {
 // finding says whose copies are not there.
 func (c *copies) finding() Finding {
 	f := Finding{Name: "copies"}
-	if !slices.ContainsFunc(c.servers, func(s state) bool { return s.Meta != nil }) {
-		f.Status = Unknown
-		f.Detail = "Whether all servers have their copies of all streams cannot be seen from here."
-		f.Remedy = "Before you stop a server, " + letAsk
-		return f
-	}
 	lacking := make(map[string][]string) // by server
 	for h, s := range c.seen {
 		if !s.there || s.offline {

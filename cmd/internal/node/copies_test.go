@@ -1,9 +1,11 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -20,6 +22,8 @@ type follower struct {
 	leader  string // whom it follows
 	last    uint64 // its last event
 	elects  bool   // nobody leads the ledger
+	found   bool   // it has found the ledger on its disk, and answers first
+	chief   string // who leads; empty: the first
 }
 
 var (
@@ -30,9 +34,15 @@ var (
 
 // three are the states of three servers of which the first leads everything.
 func three(f follower) (servers []state) {
-	replicas := []*server.PeerInfo{{Name: names[1], Current: true}, {Name: names[2], Current: !f.late, Offline: f.offline}}
+	chief := cmp.Or(f.chief, names[0])
+	replicas := []*server.PeerInfo{{Name: names[2], Current: !f.late, Offline: f.offline}}
+	for _, name := range names[:2] {
+		if name != chief {
+			replicas = append(replicas, &server.PeerInfo{Name: name, Current: true})
+		}
+	}
 	for _, name := range names {
-		leader, last, streams := names[0], uint64(400), true
+		leader, last, streams := chief, uint64(400), true
 		if name == names[2] {
 			leader, last, streams = f.leader, f.last, !f.without
 			if f.silent {
@@ -40,13 +50,16 @@ func three(f follower) (servers []state) {
 			}
 		}
 		group := func(leader string) *server.ClusterInfo {
-			g := &server.ClusterInfo{Leader: leader}
+			g := &server.ClusterInfo{RaftGroup: "S-R3F", Leader: leader}
 			if name == leader {
 				g.Replicas = replicas
 			}
 			return g
 		}
 		ledger := group(leader)
+		if f.found && name == names[2] {
+			ledger = &server.ClusterInfo{Leader: name}
+		}
 		if f.elects {
 			ledger = group("")
 		}
@@ -62,6 +75,9 @@ func three(f follower) (servers []state) {
 			Meta:           &server.MetaClusterInfo{Leader: meta.Leader, Replicas: meta.Replicas, Size: len(names)},
 			AccountDetails: []*server.AccountDetail{detail},
 		}})
+	}
+	if f.found {
+		slices.Reverse(servers)
 	}
 	return servers
 }
@@ -91,6 +107,8 @@ func TestCopies(t *testing.T) {
 		{"its disk is new, which its leader has not noticed", []follower{wiped}, Warning, isBehind + "LEDGER_2018, SUBMISSIONS, SUBMISSIONS > intake, the list of streams.", copiesRounds},
 		{"it has nothing yet", []follower{empty}, Warning, isBehind + "LEDGER_2018.", copiesRounds},
 		{"it follows another leader", []follower{other}, Warning, isBehind, copiesRounds},
+		{"another one leads", []follower{well, {leader: names[1], last: 400, chief: names[1]}}, OK, "", 3},
+		{"it is put back old", []follower{{found: true, leader: names[0], last: 100}, {leader: names[0], last: 100}}, Warning, isBehind + "LEDGER_2018.", copiesRounds},
 		{"it goes away", []follower{well, late, away}, Warning, isBehind, 3},
 		{"a stream is deleted", []follower{late, {gone: true, leader: names[0]}}, OK, "", 2},
 		{"it is away", []follower{away}, Warning, isBehind, 2},
@@ -103,8 +121,9 @@ func TestCopies(t *testing.T) {
 			round++
 			return three(f), nil
 		}
-		f, err := findCopies(t.Context(), ask, 0)
+		found, err := findCopies(t.Context(), ask, 0)
 		must(t, err)
+		f := found[0]
 		if f.Name != "copies" || f.Status != c.want || (f.Status == OK) != (f.Remedy == "") || round != c.asked {
 			t.Errorf("%s: after %d rounds %+v", c.name, round, f)
 		}
@@ -113,17 +132,22 @@ func TestCopies(t *testing.T) {
 }
 
 func TestCopiesThatNobodyTells(t *testing.T) {
-	f, err := findCopies(t.Context(), func(context.Context) ([]state, error) { return nil, nil }, 0)
-	must(t, err)
-	if f.Status != Unknown || f.Remedy == "" {
-		t.Errorf("%+v", f)
-	}
 	alone := []state{{"ausma", "ausma", &server.JSInfo{}}} // with a leaf node, its cluster has its name
-	if f, err = findCopies(t.Context(), func(context.Context) ([]state, error) { return alone, nil }, 0); err != nil || f.Status != Unknown {
-		t.Errorf("%+v %v", f, err)
+	many := three(well)
+	many[1].cluster = "cita"
+	for name, c := range map[string]struct {
+		servers  []state
+		findings int
+	}{"nobody answers": {nil, 1}, "a server alone": {alone, 0}, "two clusters": {many, 1}} {
+		asked := 0
+		found, err := findCopies(t.Context(), func(context.Context) ([]state, error) { asked++; return c.servers, nil }, 0)
+		must(t, err)
+		if len(found) != c.findings || asked != 1 || slices.ContainsFunc(found, func(f Finding) bool { return f.Status != Unknown || f.Remedy == "" }) {
+			t.Errorf("%s: asked %d times, %+v", name, asked, found)
+		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err = findCopies(ctx, func(context.Context) ([]state, error) { cancel(); return three(follower{without: true}), nil }, copiesPause)
+	_, err := findCopies(ctx, func(context.Context) ([]state, error) { cancel(); return three(follower{without: true}), nil }, copiesPause)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("the error is %v", err)
 	}

@@ -177,7 +177,7 @@ type state struct {
 	*server.JSInfo
 }
 
-// states asks all servers of the cluster, and gives the first one and each one after
+// states asks all servers, and gives the first one and each one after
 // it some time. It returns none when this user may not ask.
 func (n *Node) states(ctx context.Context, what server.JSzOptions, wait time.Duration) ([]state, error) {
 	nc := n.Conn()
@@ -194,16 +194,17 @@ func (n *Node) states(ctx context.Context, what server.JSzOptions, wait time.Dur
 		return nil, fmt.Errorf("asking the servers for their state: %w", err)
 	}
 	var servers []state
+	var unwell *server.ApiError
 	for len(servers) < statesMax && !allOf(servers) {
 		s, err := nextState(ctx, inbox, wait)
 		switch {
-		case err == nil && s.cluster != nc.ConnectedClusterName(): // a leaf, say
 		case err == nil:
 			servers = append(servers, s)
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrNoResponders):
 			return servers, nil
+		case errors.As(err, &unwell): // as good as silent
 		default:
 			return nil, fmt.Errorf("asking the servers for their state: %w", err)
 		}

@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -399,7 +400,9 @@ func TestWorkerThatIsRefused(t *testing.T) {
 			var c queue.Config
 			s := storetest.NewServer(t, func(o *server.Options) { refuse(o, &c) })
 			c.Conn, c.Replicas, c.Metrics, c.Logger = s.Connect(t), max(c.Replicas, 1), queue.NewMetrics(), slog.New(slog.DiscardHandler)
-			if err := queue.NewWorker(c).Run(t.Context()); err == nil || !strings.Contains(err.Error(), name) {
+			ctx, stop := context.WithTimeout(t.Context(), closeTimeout)
+			defer stop()
+			if err := queue.NewWorker(c).Run(ctx); err == nil || !strings.Contains(err.Error(), name) {
 				t.Errorf("the error is %v", err)
 			}
 		})
