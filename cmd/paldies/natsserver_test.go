@@ -91,17 +91,17 @@ func runNATS(text string) error {
 func (c serverConfig) options() (*server.Options, error) {
 	host := cmp.Or(c.Host, loopback)
 	options := &server.Options{ServerName: c.Name, JetStream: true, SyncAlways: true}
-	if c.ClusterPort != 0 {
-		if err := options.ProcessConfigString(tellingAccounts); err != nil {
-			return nil, err
-		}
-	}
-	if c.Deployed != "" {
+	switch {
+	case c.Deployed != "":
 		if err := errors.Join(os.Chdir(c.Deployed), os.Setenv("SERVER_NAME", c.Name)); err != nil {
 			return nil, err
 		}
 		var err error
 		if options, err = server.ProcessConfigFile("nats.conf"); err != nil {
+			return nil, err
+		}
+	case c.ClusterPort != 0:
+		if err := options.ProcessConfigString(tellingAccounts); err != nil {
 			return nil, err
 		}
 	}

@@ -67,8 +67,10 @@ func findCopies(ctx context.Context, ask func(context.Context) ([]state, error),
 		if round == copiesRounds || !c.mayPass() {
 			return []Finding{c.finding()}, nil
 		}
-		if err := pause(ctx, between); err != nil {
-			return nil, err
+		select {
+		case <-time.After(between):
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
 }
@@ -76,17 +78,6 @@ func findCopies(ctx context.Context, ask func(context.Context) ([]state, error),
 func unknownCopies(remedy string) Finding {
 	return Finding{Name: "copies", Status: Unknown, Remedy: remedy,
 		Detail: "Whether all servers have their copies of all streams cannot be seen from here."}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // copies is what is known of the copies after some rounds.

@@ -76,7 +76,7 @@ func (n *Node) Durability(ctx context.Context) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(findings, n.clusterFinding(), syncFinding(settingsOf(servers))), nil
+	return append(findings, n.clusterFinding(), syncFinding(servers)), nil
 }
 
 func (n *Node) embeddedFindings() ([]Finding, error) {
@@ -90,7 +90,7 @@ func (n *Node) embeddedFindings() ([]Finding, error) {
 		health.Detail = fmt.Sprintf("embedded nats-server %s: %s.", server.VERSION, fault)
 		health.Remedy = "Make room or repair the disk, then start the command again."
 	}
-	written := syncFinding([]settings{{name: "the embedded server", always: info.Config.SyncAlways, interval: info.Config.SyncInterval}})
+	written := syncFinding([]state{{server: "the embedded server", JSInfo: info}})
 	return []Finding{health, written, n.stagingFinding(), n.diskFinding(), n.accessFinding()}, nil
 }
 
@@ -177,8 +177,8 @@ type state struct {
 	*server.JSInfo
 }
 
-// states asks all servers, and gives the first one and each one after
-// it some time. It returns none when this user may not ask.
+// states asks all servers, and waits so long for the first answer and for each one
+// after it. It returns none when this user may not ask.
 func (n *Node) states(ctx context.Context, what server.JSzOptions, wait time.Duration) ([]state, error) {
 	nc := n.Conn()
 	inbox, err := nc.SubscribeSync(nc.NewRespInbox())
@@ -252,22 +252,8 @@ func nextState(ctx context.Context, inbox *nats.Subscription, wait time.Duration
 	return state{answer.Server.Name, answer.Server.Cluster, answer.Data}, nil
 }
 
-// settings is how one server writes.
-type settings struct {
-	name     string
-	always   bool
-	interval time.Duration
-}
-
-func settingsOf(servers []state) (all []settings) {
-	for _, s := range servers {
-		all = append(all, settings{name: s.server, always: s.Config.SyncAlways, interval: s.Config.SyncInterval})
-	}
-	return all
-}
-
 // syncFinding judges how the servers write. They tell only who may ask them.
-func syncFinding(servers []settings) Finding {
+func syncFinding(servers []state) Finding {
 	const remedy = "Set `jetstream { sync_interval: always }` on every server and restart them one after the other."
 	if len(servers) == 0 {
 		return Finding{
@@ -278,8 +264,8 @@ func syncFinding(servers []settings) Finding {
 	}
 	var late []string
 	for _, s := range servers {
-		if !s.always {
-			late = append(late, fmt.Sprintf("%s (every %v)", s.name, s.interval))
+		if c := s.Config; !c.SyncAlways {
+			late = append(late, fmt.Sprintf("%s (every %v)", s.server, c.SyncInterval))
 		}
 	}
 	if len(late) > 0 {

@@ -1,10 +1,14 @@
 package node
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"os"
 	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 )
 
 // finding looks one up by name.
@@ -74,4 +78,32 @@ func TestDurabilityElsewhere(t *testing.T) {
 			t.Errorf("a single server: %+v", f)
 		}
 	}
+}
+
+// TestOneServerIsUnwell: what one server cannot tell costs nothing but its answer.
+func TestOneServerIsUnwell(t *testing.T) {
+	s := runServer(t, `jetstream { store_dir: STORE }`)
+	n := open(t, Config{NATSURL: "nats://" + hostOf(s)})
+	// Without a system account that tells anything, somebody else can answer.
+	answers := []server.ServerAPIJszResponse{
+		{Error: &server.ApiError{Code: 500, Description: "tā nevar"}},
+		{Server: &server.ServerInfo{Name: "ausma"}, Data: &server.JSInfo{Config: server.JetStreamConfig{SyncAlways: true}}},
+	}
+	sub, err := n.Conn().Subscribe(stateSubject, func(m *nats.Msg) {
+		for _, a := range answers {
+			data, err := json.Marshal(a)
+			if err == nil {
+				err = m.Respond(data)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	must(t, err)
+	defer sub.Unsubscribe()
+	if f := finding(t, n, "sync"); f.Status != OK {
+		t.Errorf("%+v", f)
+	}
+	contains(t, finding(t, n, "sync").Detail, "servers asked: 1")
 }
